@@ -1,0 +1,1 @@
+"""Decide which mix of GPUs serves a workload: workloads, the MILP, plans and their reasons."""

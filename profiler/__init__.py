@@ -1,0 +1,1 @@
+"""Measure what an engine can serve: load generation, SLO search, throughput tables, simulator."""
