@@ -106,6 +106,8 @@ def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn an OSError of the block into a ToolError that names the path and what to do."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise ToolError(

@@ -1,0 +1,148 @@
+"""Run a command line: load the configuration, find the command, turn every outcome into a code."""
+
+import os
+import signal
+import sys
+from importlib.metadata import version
+from typing import Annotated, Any, cast
+
+import typer
+from typer.main import get_command
+
+from accelerators.errors import ToolError, UsageError
+from aibrixctl import config
+from aibrixctl.command import COMMON_OPTIONS, Session, finish, session, start_session
+from aibrixctl.exit_codes import MEANING, ExitCode
+from aibrixctl.options import known_keys
+from aibrixctl.render import FORMATS, MACHINE, Format
+from aibrixctl.result import Problem, Result, failed
+from aibrixctl.signals import Terminated, raise_terminated
+from aibrixctl.terminal import Reporter
+from aibrixctl.tree import TREE, LazyGroup, attach, path_of, without_variables
+
+PROGRAM = "aibrixctl"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{PROGRAM} {version(PROGRAM)}")  # noqa: T201
+        raise typer.Exit
+
+
+def _root_options(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before any command."""
+
+
+def root() -> LazyGroup:
+    """Return the whole command tree, unloaded."""
+    codes = "\n".join(f"  {code.value:<4}{MEANING[code]}" for code in ExitCode)
+    app = typer.Typer(
+        cls=LazyGroup,
+        add_completion=False,
+        rich_markup_mode=None,
+        help=TREE.about,
+        epilog=f"\b\nExit codes:\n{codes}",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root_options)
+    return attach(cast(LazyGroup, without_variables(get_command(app))), TREE)
+
+
+def run(words: list[str]) -> int:
+    """Run one command line and return its exit code. Never raises."""
+    start_session(_session_before_parsing(words))
+    signal.signal(signal.SIGTERM, raise_terminated)
+    try:
+        return _run(words)
+    except BrokenPipeError:
+        _drop_stdout()
+        return ExitCode.OK
+    except Terminated:
+        return _interrupted(ExitCode.SIGTERM)
+    except KeyboardInterrupt:
+        return _interrupted(ExitCode.SIGINT)
+    except Exception as error:
+        return _bug(error)
+
+
+def _run(words: list[str]) -> int:
+    path = path_of(words)
+    try:
+        settings = config.read_files()
+        if settings:
+            config.check_keys(settings, known_keys())
+        defaults = config.default_map(config.effective(settings), path, COMMON_OPTIONS)
+        outcome: Any = root().main(
+            args=words,
+            prog_name=PROGRAM,
+            standalone_mode=False,
+            default_map=defaults,
+            auto_envvar_prefix=config.PREFIX.rstrip("_"),
+        )
+    except ToolError as error:
+        return _fail(error)
+    except typer.Abort:
+        return _interrupted(ExitCode.SIGINT)
+    except typer.TyperException as error:
+        return _usage_error(error, path)
+    return outcome if isinstance(outcome, int) else ExitCode.OK
+
+
+def _fail(error: ToolError) -> int:
+    try:
+        return finish(failed(error))
+    except ToolError as second:
+        # The output itself can't be written: say so on stderr, with nothing left to write.
+        session().output_file = os.devnull
+        _drop_stdout()
+        return finish(failed(second))
+
+
+def _bug(error: Exception) -> int:
+    """Report an error that nobody foresaw as JSON too; the traceback goes to stderr."""
+    sys.excepthook(type(error), error, error.__traceback__)
+    problem = Problem(
+        "internal", f"{type(error).__name__}: {error}", hint="this is a bug: please report it"
+    )
+    return finish(Result(None, status="error", exit_code=ExitCode.FAILURE, errors=(problem,)))
+
+
+def _usage_error(error: typer.TyperException, path: str) -> int:
+    text = error.format_message()
+    if not text or type(error).__name__ == "NoArgsIsHelpError":
+        print(text, file=sys.stderr)  # noqa: T201
+        return ExitCode.USAGE
+    name = f"{PROGRAM} {path}".strip()
+    return _fail(UsageError("usage", text.strip(), hint=f"see `{name} --help`"))
+
+
+def _interrupted(code: ExitCode) -> int:
+    name = "SIGINT" if code is ExitCode.SIGINT else "SIGTERM"
+    problem = Problem("interrupted", f"stopped by {name} before there was a result")
+    return finish(Result(None, status="error", exit_code=code, errors=(problem,)))
+
+
+def _drop_stdout() -> None:
+    """Point stdout away, so that the interpreter's last flush can't fail on a closed pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _session_before_parsing(words: list[str]) -> Session:
+    """Guess command and format, so that an early error is JSON where JSON was asked for."""
+    form = os.environ.get("AIBRIXCTL_OUTPUT", "table")
+    for index, word in enumerate(words):
+        if word in ("-o", "--output") and index + 1 < len(words):
+            form = words[index + 1]
+        elif word.startswith("--output="):
+            form = word.removeprefix("--output=")
+        elif word.startswith("-o") and word[2:] in FORMATS:
+            form = word[2:]
+    output: Format = next((f for f in MACHINE if f == form), "table")
+    return Session(path_of(words) or "error", output, reporter=Reporter())

@@ -1,0 +1,227 @@
+"""Make a plain function a command: common options in, a rendered Result and a code out.
+
+A command function takes typed arguments and returns a :class:`~aibrixctl.result.Result`; it never
+prints results and never exits.
+"""
+
+import functools
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from accelerators.documents import timestamp
+from aibrixctl.exit_codes import ExitCode
+from aibrixctl.render import FORMATS, Format, emit
+from aibrixctl.result import Result
+from aibrixctl.terminal import Reporter
+
+
+@dataclass
+class Session:
+    """How the running command was asked to behave."""
+
+    command: str = "aibrixctl"
+    output: Format = "table"
+    output_file: str | None = None
+    exit_zero: bool = False
+    no_input: bool = False
+    reporter: Reporter = field(default_factory=Reporter)
+    started_s: float = field(default_factory=time.monotonic)
+
+
+_session = Session()
+
+
+def session() -> Session:
+    """Return the session of the command that runs."""
+    return _session
+
+
+def start_session(fresh: Session) -> None:
+    """Replace the session, at the start of a run and once the options are known."""
+    global _session  # noqa: PLW0603 - one command runs per process
+    _session = fresh
+
+
+def _check_format(value: str) -> str:
+    if value not in FORMATS:
+        raise typer.BadParameter(f"{value!r} is not a format; expected {'|'.join(FORMATS)}")
+    return value
+
+
+_COMMON: dict[str, tuple[Any, Any]] = {
+    "output": (
+        Annotated[
+            str,
+            typer.Option(
+                "--output",
+                "-o",
+                metavar="|".join(FORMATS),
+                help="Output format.",
+                envvar="AIBRIXCTL_OUTPUT",
+                callback=_check_format,
+                show_envvar=False,
+            ),
+        ],
+        "table",
+    ),
+    "output_file": (
+        Annotated[
+            str | None,
+            typer.Option(
+                "--output-file", metavar="FILE", help="Write the output to FILE, atomically."
+            ),
+        ],
+        None,
+    ),
+    "exit_zero": (
+        Annotated[
+            bool,
+            typer.Option(
+                "--exit-zero",
+                envvar="AIBRIXCTL_EXIT_ZERO",
+                show_envvar=False,
+                help="Exit 0 on verdicts and partial results (codes 3 and 10 to 12), for cron.",
+            ),
+        ],
+        False,
+    ),
+    "no_input": (
+        Annotated[
+            bool,
+            typer.Option(
+                "--no-input",
+                envvar="AIBRIXCTL_NO_INPUT",
+                show_envvar=False,
+                help="Never ask; fail instead.",
+            ),
+        ],
+        False,
+    ),
+    "quiet": (
+        Annotated[
+            bool,
+            typer.Option(
+                "--quiet",
+                "-q",
+                envvar="AIBRIXCTL_QUIET",
+                show_envvar=False,
+                help="No progress, hints or warnings.",
+            ),
+        ],
+        False,
+    ),
+    "verbose": (
+        Annotated[
+            int, typer.Option("--verbose", "-v", count=True, help="More on stderr; twice for most.")
+        ],
+        0,
+    ),
+}
+COMMON_OPTIONS = tuple(_COMMON)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example of the help text.
+
+    Attributes:
+        line: the command line, as a user types it.
+        about: what it does, in a few words.
+    """
+
+    line: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the documentation and the tests need to know of a command."""
+
+    path: str
+    examples: tuple[Example, ...]
+    schema: str | None
+
+
+def command(
+    path: str, *, examples: Sequence[tuple[str, str]] = (), schema: str | None = None
+) -> Callable[[Callable[..., Result]], Callable[..., int]]:
+    """Return a decorator that makes a function the command at ``path``, e.g. ``profile load``.
+
+    Args:
+        path: words of the command, without the program's name.
+        examples: pairs of a command line and what it does; shown in help and man page, and run
+            by a test.
+        schema: name of the JSON Schema of the data; by default the path joined with dashes.
+    """
+
+    def decorate(function: Callable[..., Result]) -> Callable[..., int]:
+        own = inspect.signature(function)
+
+        @functools.wraps(function)
+        def run(**arguments: Any) -> int:
+            common = {name: arguments.pop(name) for name in COMMON_OPTIONS}
+            reporter = Reporter(quiet=common["quiet"], verbosity=common["verbose"])
+            start_session(
+                Session(
+                    path,
+                    common["output"],
+                    common["output_file"],
+                    common["exit_zero"],
+                    common["no_input"],
+                    reporter,
+                )
+            )
+            return finish(function(**arguments))
+
+        extra = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default
+            )
+            for name, (annotation, default) in _COMMON.items()
+        ]
+        run.__signature__ = own.replace(  # type: ignore[attr-defined]
+            parameters=[*own.parameters.values(), *extra], return_annotation=int
+        )
+        run.__annotations__ = function.__annotations__ | {
+            name: annotation for name, (annotation, _) in _COMMON.items()
+        }
+        run.spec = Spec(  # type: ignore[attr-defined]
+            path, tuple(Example(*pair) for pair in examples), schema or path.replace(" ", "-")
+        )
+        return run
+
+    return decorate
+
+
+def finish(result: Result) -> int:
+    """Print a result as the session asks, its errors and warnings on stderr; return the code."""
+    current = session()
+    meta = {
+        "tool_version": version("aibrixctl"),
+        "generated_at": timestamp(),
+        "elapsed_s": round(time.monotonic() - current.started_s, 3),
+    }
+    emit(result, current.command, current.output, current.output_file, meta)
+    for warning in result.warnings:
+        current.reporter.say(f"warning: {warning.message}")
+        if warning.hint:
+            current.reporter.say(f"  hint: {warning.hint}")
+    for error in result.errors:
+        current.reporter.line(f"error: {error.message}")
+        if error.hint:
+            current.reporter.line(f"  hint: {error.hint}")
+    forgiven = {
+        ExitCode.PARTIAL,
+        ExitCode.FAULTS_FOUND,
+        ExitCode.INFEASIBLE,
+        ExitCode.SLO_NOT_MET,
+    }
+    if current.exit_zero and result.exit_code in forgiven:
+        return ExitCode.OK
+    return int(result.exit_code)

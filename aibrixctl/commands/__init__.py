@@ -1,0 +1,1 @@
+"""One module per subcommand: plain functions that take typed arguments and return a Result."""

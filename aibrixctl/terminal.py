@@ -1,0 +1,106 @@
+"""The two streams: stdout carries results, stderr carries everything else."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_WIDTH_WITHOUT_TTY = 10_000
+"""Columns assumed when nobody looks: tables are never cut or wrapped in a pipe or a log."""
+
+
+def console(stream: IO[str], into: IO[str] | None = None) -> "Console":
+    """Return a console that draws for a stream, and writes there or ``into`` a buffer.
+
+    No colour without a TTY, nor where NO_COLOR is set; FORCE_COLOR gives it all the same.
+    """
+    from rich.console import Console
+
+    tty = stream.isatty()
+    forced = bool(os.environ.get("FORCE_COLOR"))
+    colour = (tty or forced) and not os.environ.get("NO_COLOR")
+    return Console(
+        file=into or stream,
+        force_terminal=colour,
+        no_color=not colour,
+        color_system="auto" if colour else None,
+        width=None if tty else _WIDTH_WITHOUT_TTY,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+class Reporter:
+    """Progress, logs and hints on stderr.
+
+    Args:
+        quiet: print errors only.
+        verbosity: 0, 1 (``-v``) or 2 (``-vv``).
+    """
+
+    def __init__(self, *, quiet: bool = False, verbosity: int = 0):
+        self.quiet = quiet
+        self.verbosity = verbosity
+        self._live: Any = None
+
+    def line(self, text: str) -> None:
+        """Print one line, errors and warnings included, above any progress bar."""
+        if self._live is not None:
+            self._live.console.print(text)
+        else:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place for stderr
+
+    def say(self, text: str) -> None:
+        """Print a line unless quiet."""
+        if not self.quiet:
+            self.line(text)
+
+    def detail(self, text: str, level: int = 1) -> None:
+        """Print a line at ``-v`` (level 1) or ``-vv`` (level 2)."""
+        if self.verbosity >= level and not self.quiet:
+            self.line(text)
+
+    @contextmanager
+    def progress(self, title: str, total: float | None = None) -> Iterator["Progress"]:
+        """Show a progress bar on a terminal; without one only ``-v`` logs the steps."""
+        if self.quiet or not sys.stderr.isatty():
+            yield Progress(self)
+            return
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Bar(*columns, console=console(sys.stderr), transient=True) as bar:
+            self._live = bar
+            try:
+                yield Progress(self, bar, bar.add_task(title, total=total))
+            finally:
+                self._live = None
+
+
+class Progress:
+    """One running task; does nothing but ``-v`` logging where there is no terminal."""
+
+    def __init__(self, reporter: Reporter, bar: Any = None, task: Any = None):
+        self._reporter = reporter
+        self._bar = bar
+        self._task = task
+
+    def update(self, done: float, total: float | None = None, text: str | None = None) -> None:
+        """Move to ``done`` of ``total``; ``text`` replaces the title."""
+        if self._bar is not None:
+            changes = {"completed": done, "total": total, "description": text}
+            self._bar.update(self._task, **{k: v for k, v in changes.items() if v is not None})
+        elif text:
+            self._reporter.detail(text)

@@ -1,0 +1,168 @@
+"""The command tree: which function stands behind which words, loaded when it is needed.
+
+Importing a command costs time, so the tree names modules and loads one only when its command
+runs or its help is printed.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, cast
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A command: ``module:function`` under ``aibrixctl.commands``, and its line in a list."""
+
+    target: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A group of commands."""
+
+    about: str
+    children: Mapping[str, "Leaf | Branch"]
+
+
+TREE = Branch(
+    "Profile, plan, diagnose and stress LLM serving on mixed GPU fleets.",
+    {
+        "profile": Branch(
+            "Measure what each GPU type serves within the SLO.",
+            {
+                "load": Leaf("profile_load:load", "Put one load on an engine and report latency."),
+                "run": Leaf("profile_run:run", "Find the highest rate within the SLO, per bucket."),
+                "show": Leaf("profile_tables:show_table", "Draw a throughput table."),
+                "compare": Leaf("profile_tables:compare", "Compare two throughput tables."),
+                "export": Leaf("profile_tables:export", "Write a table for AIBrix or others."),
+                "import": Leaf("profile_tables:import_", "Read a table from another tool."),
+                "push": Leaf("profile_tables:push", "Publish a table to AIBrix's Redis."),
+                "predict": Leaf("profile_sim:predict", "Predict prefill and decode times."),
+                "serve-sim": Leaf("profile_sim:serve_sim", "Serve a simulated engine over HTTP."),
+            },
+        ),
+        "optimize": Branch(
+            "Choose the GPU mix that serves a workload at least cost.",
+            {
+                "plan": Leaf("optimize:plan", "Find the cheapest mix within the SLO."),
+                "show": Leaf("optimize:show_plan", "Draw a plan."),
+                "workload": Branch(
+                    "Read, draw and make workloads.",
+                    {
+                        "show": Leaf("optimize_workload:show_workload", "Draw a workload."),
+                        "synth": Leaf("optimize_workload:synth", "Make a synthetic workload."),
+                    },
+                ),
+            },
+        ),
+        "accelerators": Branch(
+            "Look up what each GPU and NPU type is.",
+            {
+                "list": Leaf("accelerators:list_", "List the known accelerators."),
+                "show": Leaf("accelerators:show_one", "Show one accelerator and its sources."),
+            },
+        ),
+        "demo": Leaf("demo:demo", "Profile two GPU types, plan a mix, write a report."),
+        "config": Branch(
+            "See the configuration.",
+            {"show": Leaf("config:show_config", "Show the values in force and their origin.")},
+        ),
+        "schema": Branch(
+            "Read the JSON Schemas of every document.",
+            {
+                "list": Leaf("schema:list_", "List the schemas."),
+                "show": Leaf("schema:show_one", "Print one schema."),
+            },
+        ),
+        "completion": Leaf("completion:completion", "Print a shell completion script."),
+    },
+)
+
+
+def leaves(branch: Branch = TREE, prefix: str = "") -> Iterator[tuple[str, Leaf]]:
+    """Yield the path and leaf of every command, in the tree's order."""
+    for name, child in branch.children.items():
+        path = f"{prefix} {name}".strip()
+        if isinstance(child, Leaf):
+            yield path, child
+        else:
+            yield from leaves(child, path)
+
+
+def path_of(words: list[str]) -> str:
+    """Return the command path that the words of a command line name, as far as they name one."""
+    node: Leaf | Branch = TREE
+    path: list[str] = []
+    for word in words:
+        if isinstance(node, Leaf) or word not in node.children:
+            break
+        node = node.children[word]
+        path.append(word)
+    return " ".join(path)
+
+
+def function_of(leaf: Leaf) -> Any:
+    """Import a leaf's module and return its function."""
+    module, name = leaf.target.split(":")
+    return getattr(import_module(f"aibrixctl.commands.{module}"), name)
+
+
+def _command_of(name: str, node: Leaf | Branch) -> Any:
+    if isinstance(node, Branch):
+        return group(name, node)
+    function = function_of(node)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(name, epilog=_epilog(function.spec))(function)
+    return without_variables(get_command(app))
+
+
+def without_variables(made: Any) -> Any:
+    """Keep the variable of each option out of help: one rule names them all."""
+    for parameter in made.params:
+        parameter.show_envvar = False
+    return made
+
+
+def _epilog(spec: Any) -> str:
+    """Return the examples as text that Typer's wrapping leaves alone."""
+    lines = [f"  {example.line}\n      {example.about}" for example in spec.examples]
+    return "\b\nExamples:\n" + "\n".join(lines) if lines else ""
+
+
+class LazyGroup(TyperGroup):
+    """A group whose members are imported when they are used."""
+
+    branch: Branch
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        """Return a member, importing its module; None when there is none of that name."""
+        node = self.branch.children.get(cmd_name)
+        if node is not None and self.commands.get(cmd_name) is None:
+            self.commands[cmd_name] = _command_of(cmd_name, node)
+        return self.commands.get(cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the members from the tree, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, node.about) for name, node in self.branch.children.items()])
+
+
+def group(name: str, branch: Branch) -> LazyGroup:
+    """Return the group of a branch; its members are loaded later."""
+    made = LazyGroup(name=name, help=branch.about, rich_markup_mode=None, no_args_is_help=True)
+    return attach(made, branch)
+
+
+def attach(made: LazyGroup, branch: Branch) -> LazyGroup:
+    """Give a group the members of a branch, unloaded."""
+    made.branch = branch
+    made.no_args_is_help = True
+    # The names are there from the start, so that a mistyped one gets its did-you-mean.
+    made.commands = cast(Any, dict.fromkeys(branch.children))
+    return made
