@@ -78,6 +78,16 @@ class Stats:
             for name, value in vars(self).items()
         }
 
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Stats":
+        """Read the JSON form back, null as infinite; raises KeyError or ValueError on others."""
+        return cls(
+            **{
+                name: float("inf") if value[name] is None else float(value[name])
+                for name in cls.__dataclass_fields__
+            }
+        )
+
 
 def weighted_stats(values: Floats, weights: Floats | None = None) -> Stats | None:
     """Return statistics of values in seconds as milliseconds, or None when there are none.

@@ -29,10 +29,12 @@ class Cell:
             is a lower bound because the load generator was the bottleneck; ``not_measured``.
         max_request_rate: requests/s within the SLO; 0 when infeasible, None when not measured.
         failing_request_rate: the lowest rate seen to miss the SLO; None when none was.
-        latency: metric name to statistics (milliseconds) at the certified rate.
+        latency: metric name to statistics (milliseconds) at the certified rate; of one request at
+            a time when infeasible.
         output_tokens_per_s: at the certified rate.
         limited_by: the objective missed at the failing rate, or ``backlog``.
         probes: runs it took.
+        notes: doubts a reader should know, such as probes that contradicted each other.
     """
 
     input_tokens: int
@@ -44,6 +46,7 @@ class Cell:
     output_tokens_per_s: float | None = None
     limited_by: str | None = None
     probes: int = 0
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -62,6 +65,7 @@ class Cell:
             "output_tokens_per_s": None if tokens is None else round(tokens, 3),
             "limited_by": self.limited_by,
             "probes": self.probes,
+            "notes": list(self.notes),
         }
 
 
@@ -198,18 +202,6 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _parse_stats(value: dict[str, Any] | None) -> Stats | None:
-    if value is None:
-        return None
-    infinite = float("inf")
-    return Stats(
-        **{
-            name: infinite if value[name] is None else float(value[name])
-            for name in Stats.__dataclass_fields__
-        }
-    )
-
-
 def _parse_cell(value: dict[str, Any]) -> Cell:
     return Cell(
         input_tokens=int(value["input_tokens"]),
@@ -218,12 +210,13 @@ def _parse_cell(value: dict[str, Any]) -> Cell:
         max_request_rate=_number(value["max_request_rate"]),
         failing_request_rate=_number(value.get("failing_request_rate")),
         latency={
-            name.removesuffix("_ms"): _parse_stats(stats)
+            name.removesuffix("_ms"): stats and Stats.from_json(stats)
             for name, stats in value.get("latency", {}).items()
         },
         output_tokens_per_s=_number(value.get("output_tokens_per_s")),
         limited_by=value.get("limited_by"),
         probes=int(value.get("probes", 0)),
+        notes=tuple(str(note) for note in value.get("notes", ())),
     )
 
 
