@@ -1,0 +1,203 @@
+"""What is profiled: named targets, each an engine at a URL or a simulated replica.
+
+``l20=http://10.0.0.7:8000`` measures a running engine; ``a10=sim:a10`` and ``big=sim:a100-80gx4``
+simulate one replica of one or four accelerators (tensor parallel).
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from accelerators.catalog import Accelerator
+from accelerators.errors import UsageError
+from accelerators.names import resolve
+from profiler.errors import ProfilerUsageError
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+_REPLICA = re.compile(r"^(?P<name>.+?)x(?P<gpus>\d{1,3})$")
+_FORMS = "write NAME=http://HOST:PORT or NAME=sim:ACCELERATOR[xGPUS], e.g. a10=sim:a10"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing to profile.
+
+    Attributes:
+        name: of the GPU type or deployment; names the table.
+        where: URL of an engine, or ``sim:NAME[xN]``.
+        kind: ``http`` or ``sim``.
+        accelerator: the simulated type; None for an engine.
+        gpus: accelerators per replica.
+        cost_usd_per_hour: of one replica; None when unknown.
+    """
+
+    name: str
+    where: str
+    kind: Literal["http", "sim"]
+    accelerator: Accelerator | None = None
+    gpus: int = 1
+    cost_usd_per_hour: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form shown to users."""
+        return {
+            "name": self.name,
+            "where": self.where,
+            "accelerator": self.accelerator and self.accelerator.name,
+            "gpus_per_replica": self.gpus,
+            "cost_usd_per_hour": self.cost_usd_per_hour,
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """Return what its measurement depends on: a price is not part of that."""
+        figures: dict[str, Any] = {}
+        if self.accelerator is not None:
+            shown = self.accelerator.to_json()
+            figures = {
+                name: shown[name]
+                for name in shown
+                if not name.startswith("price") and name not in ("title", "aliases", "sources")
+            }
+        return {"where": self.where, "gpus_per_replica": self.gpus, "accelerator": figures or None}
+
+
+def parse_targets(
+    texts: Iterable[str],
+    *,
+    costs: Iterable[str] = (),
+    gpus: Iterable[str] = (),
+    types: Mapping[str, Accelerator] | None = None,
+) -> tuple[Target, ...]:
+    """Return the targets of ``NAME=WHERE`` texts, in the order given.
+
+    Args:
+        texts: one or more ``NAME=WHERE``.
+        costs: ``NAME=USD_PER_HOUR`` of one replica; a simulated target without one costs the
+            catalogue's price of its accelerators.
+        gpus: ``NAME=N``, accelerators per replica of an engine at a URL.
+        types: the catalogue; the built-in one by default.
+
+    Raises:
+        UsageError: a malformed text, a name given twice, an unknown accelerator or target.
+    """
+    targets: dict[str, Target] = {}
+    for text in texts:
+        target = _parse(text, types)
+        if target.name in targets:
+            raise ProfilerUsageError(
+                "target.twice", f"target {target.name!r} is given twice", target=target.name
+            )
+        targets[target.name] = target
+    if not targets:
+        raise ProfilerUsageError("target.none", "no target is given", hint=_FORMS)
+    for name, value in _assignments(gpus, targets, "gpus"):
+        targets[name] = _with_gpus(targets[name], value)
+    targets = {name: _with_list_price(target) for name, target in targets.items()}
+    for name, value in _assignments(costs, targets, "cost"):
+        targets[name] = replace(targets[name], cost_usd_per_hour=_cost(name, value))
+    return tuple(targets.values())
+
+
+def _parse(text: str, types: Mapping[str, Accelerator] | None) -> Target:
+    name, found, where = text.partition("=")
+    if not found or not where:
+        raise ProfilerUsageError("target.form", f"{text!r} is not a target", hint=_FORMS)
+    if not _NAME.match(name):
+        raise ProfilerUsageError(
+            "target.name",
+            f"target name {name!r} can't name a file",
+            hint="use letters, digits, dots, dashes and underscores",
+            target=text,
+        )
+    if where.startswith("sim:"):
+        accelerator, gpus = _replica(where.removeprefix("sim:"), types)
+        return Target(name, where, "sim", accelerator, gpus)
+    try:
+        parts = urlsplit(where)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+        secret = parts.password is not None
+        _ = parts.port
+    except ValueError:
+        valid, secret = False, False
+    if not valid:
+        raise ProfilerUsageError(
+            "target.where", f"{name!r} points to {where!r}", hint=_FORMS, target=name
+        )
+    if secret:
+        raise ProfilerUsageError(
+            "target.secret",
+            f"the URL of {name!r} holds a password",
+            hint="put the key into a file and name it with --token-file",
+            target=name,
+        )
+    return Target(name, where.rstrip("/"), "http")
+
+
+def _replica(text: str, types: Mapping[str, Accelerator] | None) -> tuple[Accelerator, int]:
+    """Return type and count of ``NAME`` or ``NAMExN``; a name that itself ends so wins."""
+    match = _REPLICA.match(text)
+    try:
+        return resolve(text, types), 1
+    except UsageError:
+        if match is None:
+            raise
+    accelerator = resolve(match["name"], types)
+    gpus = int(match["gpus"])
+    if gpus < 1:
+        raise ProfilerUsageError("target.gpus", f"{text!r} has no accelerator; expected x1 or more")
+    return accelerator, gpus
+
+
+def _assignments(
+    texts: Iterable[str], targets: Mapping[str, Target], what: str
+) -> Iterable[tuple[str, str]]:
+    for text in texts:
+        name, found, value = text.partition("=")
+        if not found:
+            raise ProfilerUsageError(
+                f"target.{what}", f"{text!r} is not NAME=VALUE", hint=f"e.g. --{what} a10=1"
+            )
+        if name not in targets:
+            near = difflib.get_close_matches(name, targets, n=1)
+            raise ProfilerUsageError(
+                f"target.{what}",
+                f"--{what} names {name!r}, but the targets are {', '.join(targets)}",
+                hint=f"did you mean {near[0]}?" if near else "",
+                target=name,
+            )
+        yield name, value
+
+
+def _with_gpus(target: Target, value: str) -> Target:
+    if not value.isdigit() or not 1 <= int(value) <= 999:
+        raise ProfilerUsageError(
+            "target.gpus", f"{target.name} has {value!r} GPUs; expected a whole number from 1"
+        )
+    if target.kind == "sim" and target.gpus not in (1, int(value)):
+        raise ProfilerUsageError(
+            "target.gpus", f"{target.where} and --gpus {target.name}={value} contradict each other"
+        )
+    return replace(target, gpus=int(value))
+
+
+def _with_list_price(target: Target) -> Target:
+    price = target.accelerator.price_usd_per_hour if target.accelerator else None
+    cost = None if price is None else round(price * target.gpus, 6)
+    return replace(target, cost_usd_per_hour=cost)
+
+
+def _cost(name: str, value: str) -> float:
+    try:
+        cost = float(value.removeprefix("$"))
+    except ValueError:
+        cost = -1.0
+    if not 0 < cost < 1e6:
+        raise ProfilerUsageError(
+            "target.cost",
+            f"the cost of {name} is {value!r}; expected US dollars per hour and replica",
+            hint="e.g. --cost a10=0.9",
+        )
+    return cost
