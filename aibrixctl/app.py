@@ -1,7 +1,6 @@
 """Run a command line: load the configuration, find the command, turn every outcome into a code."""
 
 import os
-import signal
 import sys
 from importlib.metadata import version
 from typing import Annotated, Any, cast
@@ -10,14 +9,13 @@ import typer
 from typer.main import get_command
 
 from accelerators.errors import ToolError, UsageError
-from aibrixctl import config
+from aibrixctl import config, signals
 from aibrixctl.command import COMMON_OPTIONS, Session, finish, session, start_session
 from aibrixctl.exit_codes import MEANING, ExitCode
 from aibrixctl.options import known_keys
 from aibrixctl.render import FORMATS, MACHINE, Format
 from aibrixctl.result import Problem, Result, failed
-from aibrixctl.signals import Terminated, raise_terminated
-from aibrixctl.terminal import Reporter
+from aibrixctl.terminal import Reporter, drop_stdout
 from aibrixctl.tree import TREE, LazyGroup, attach, path_of, without_variables
 
 PROGRAM = "aibrixctl"
@@ -58,16 +56,15 @@ def root() -> LazyGroup:
 def run(words: list[str]) -> int:
     """Run one command line and return its exit code. Never raises."""
     start_session(_session_before_parsing(words))
-    signal.signal(signal.SIGTERM, raise_terminated)
+    signals.install()
     try:
         return _run(words)
-    except BrokenPipeError:
-        _drop_stdout()
-        return ExitCode.OK
-    except Terminated:
-        return _interrupted(ExitCode.SIGTERM)
-    except KeyboardInterrupt:
-        return _interrupted(ExitCode.SIGINT)
+    except signals.Interrupted as stop:
+        return _interrupted(stop.code)
+    except SystemExit as end:
+        # Typer ends by itself after a completion, and when its help meets a closed pipe.
+        closed = isinstance(end.__context__, BrokenPipeError)
+        return ExitCode.OK if closed else int(end.code or 0)
     except Exception as error:
         return _bug(error)
 
@@ -88,8 +85,6 @@ def _run(words: list[str]) -> int:
         )
     except ToolError as error:
         return _fail(error)
-    except typer.Abort:
-        return _interrupted(ExitCode.SIGINT)
     except typer.TyperException as error:
         return _usage_error(error, path)
     return outcome if isinstance(outcome, int) else ExitCode.OK
@@ -101,7 +96,7 @@ def _fail(error: ToolError) -> int:
     except ToolError as second:
         # The output itself can't be written: say so on stderr, with nothing left to write.
         session().output_file = os.devnull
-        _drop_stdout()
+        drop_stdout()
         return finish(failed(second))
 
 
@@ -127,11 +122,6 @@ def _interrupted(code: ExitCode) -> int:
     name = "SIGINT" if code is ExitCode.SIGINT else "SIGTERM"
     problem = Problem("interrupted", f"stopped by {name} before there was a result")
     return finish(Result(None, status="error", exit_code=code, errors=(problem,)))
-
-
-def _drop_stdout() -> None:
-    """Point stdout away, so that the interpreter's last flush can't fail on a closed pipe."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _session_before_parsing(words: list[str]) -> Session:

@@ -18,7 +18,7 @@ from accelerators.documents import timestamp
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.render import FORMATS, Format, emit
 from aibrixctl.result import Result
-from aibrixctl.terminal import Reporter
+from aibrixctl.terminal import Reporter, drop_stdout
 
 
 @dataclass
@@ -207,7 +207,10 @@ def finish(result: Result) -> int:
         "generated_at": timestamp(),
         "elapsed_s": round(time.monotonic() - current.started_s, 3),
     }
-    emit(result, current.command, current.output, current.output_file, meta)
+    try:
+        emit(result, current.command, current.output, current.output_file, meta)
+    except BrokenPipeError:
+        drop_stdout()
     for warning in result.warnings:
         current.reporter.say(f"warning: {warning.message}")
         if warning.hint:

@@ -19,13 +19,23 @@ class StopFlag(threading.Event):
     exit_code: ExitCode = ExitCode.OK
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived where no command was ready to stop by itself."""
+class Interrupted(BaseException):
+    """A signal arrived where no command was ready to stop by itself."""
+
+    def __init__(self, code: ExitCode):
+        super().__init__(code.name)
+        self.code = code
 
 
-def raise_terminated(signum: int, frame: FrameType | None) -> None:
-    """Handle SIGTERM as KeyboardInterrupt does SIGINT."""
-    raise Terminated
+def raise_interrupted(signum: int, frame: FrameType | None) -> None:
+    """Handle a signal by unwinding to the entry point."""
+    raise Interrupted(_CODES[signal.Signals(signum)])
+
+
+def install() -> None:
+    """Make both signals unwind to the entry point until a command takes them over."""
+    for signum in _CODES:
+        signal.signal(signum, raise_interrupted)
 
 
 @contextmanager

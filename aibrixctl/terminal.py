@@ -35,6 +35,11 @@ def console(stream: IO[str], into: IO[str] | None = None) -> "Console":
     )
 
 
+def drop_stdout() -> None:
+    """Point stdout away, so that the interpreter's last flush can't fail on a closed pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Reporter:
     """Progress, logs and hints on stderr.
 

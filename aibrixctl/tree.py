@@ -113,10 +113,12 @@ def function_of(leaf: Leaf) -> Any:
     return getattr(import_module(f"aibrixctl.commands.{module}"), name)
 
 
-def _command_of(name: str, node: Leaf | Branch) -> Any:
-    if isinstance(node, Branch):
-        return group(name, node)
-    function = function_of(node)
+def _load(name: str, node: Leaf | Branch) -> Any:
+    return group(name, node) if isinstance(node, Branch) else command_of(name, function_of(node))
+
+
+def command_of(name: str, function: Any) -> Any:
+    """Return Typer's command of a decorated function."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(name, epilog=_epilog(function.spec))(function)
     return without_variables(get_command(app))
@@ -144,7 +146,7 @@ class LazyGroup(TyperGroup):
         """Return a member, importing its module; None when there is none of that name."""
         node = self.branch.children.get(cmd_name)
         if node is not None and self.commands.get(cmd_name) is None:
-            self.commands[cmd_name] = _command_of(cmd_name, node)
+            self.commands[cmd_name] = _load(cmd_name, node)
         return self.commands.get(cmd_name)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

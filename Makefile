@@ -1,0 +1,57 @@
+# `make demo` and `make test` do all their own set-up; both work on a fresh machine and again.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := accelerators profiler optimizer aibrixctl
+STAMP := .make
+PYTEST_FLAGS ?=
+
+.PHONY: demo test check lint test-real bench man clean
+
+demo: $(STAMP)/base
+	$(BIN)/aibrixctl demo --out demo-out $(if $(TRACE),--trace $(TRACE))
+
+test: $(STAMP)/dev $(STAMP)/system
+	$(MAKE) --no-print-directory check
+
+check: lint
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not real"
+
+lint:
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test-real: $(STAMP)/dev $(STAMP)/system
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m real
+
+bench: $(STAMP)/dev
+	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+man: $(STAMP)/dev
+	$(BIN)/python -m aibrixctl.manpages man
+
+clean:
+	rm -rf $(VENV) $(STAMP) build dist demo-out *.egg-info
+
+$(STAMP)/venv:
+	@mkdir -p $(STAMP)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || \
+	  { tools/system-packages python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(STAMP)/base: $(STAMP)/venv pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(STAMP)/dev: $(STAMP)/base
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(STAMP)/system:
+	@command -v redis-server >/dev/null || tools/system-packages redis-server
+	@touch $@
