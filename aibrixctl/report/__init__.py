@@ -1,0 +1,1 @@
+"""The HTML report: one file, inline SVG, no scripts and nothing fetched."""
