@@ -6,7 +6,7 @@ Prints the median of user and system CPU time of whole processes.
 """
 
 import argparse
-import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -24,11 +24,10 @@ COMMANDS = {
 
 def cpu_s(words: list[str]) -> float:
     """Return the CPU seconds of one process."""
-    before = os.times()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, check=True)
-    after = os.times()
-    user = after.children_user - before.children_user
-    return user + after.children_system - before.children_system
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def main() -> None:
