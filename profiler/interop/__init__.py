@@ -1,0 +1,1 @@
+"""Throughput tables in the formats of other tools."""
