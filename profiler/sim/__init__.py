@@ -1,0 +1,1 @@
+"""The engine simulator: one replica of a model on accelerators, in virtual or in real time."""

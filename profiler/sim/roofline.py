@@ -1,0 +1,170 @@
+"""How long one step of an engine takes: a roofline over the accelerator and the model's shape.
+
+A step computes on ``tokens`` new tokens of some sequences. Its time on the device is
+
+    max(compute, memory) + link
+
+and the step takes ``max(host, device)`` plus a fixed cost for each sequence, and another where
+prompts are among the tokens:
+
+- compute: 2 operations per parameter and token, and 4 per head dimension, layer and pair of
+  attending tokens, over the dense rate of all accelerators;
+- memory: weights once, the KV cache of every sequence once, over the bandwidth of all;
+- link: two all-reduces a layer (Shoeybi et al., Megatron-LM), each a latency and
+  2 (n-1)/n of the activations over the one-direction bandwidth;
+- host: without captured graphs the host starts every kernel, and the device waits for it when
+  its own work is shorter.
+
+The constants are the same for every accelerator, model and batch. They were fitted to times of
+Llama-2-70B on A100-80GB measured in 2023 (benchmarks/simulator.md has data, errors and limits).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from profiler.sim.replica import Replica
+
+Bound = Literal["compute", "memory", "link", "host"]
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What a data sheet does not say.
+
+    Attributes:
+        compute_efficiency, memory_efficiency: share of the peak that kernels reach.
+        link_efficiency: share of the one-direction bandwidth that large all-reduces reach.
+        allreduce_latency_s: of one all-reduce, however small.
+        host_s_per_layer: to start one layer's kernels, in eager mode.
+        graph_s_per_layer: the same within a captured graph.
+        sequence_s: per sequence and step: scheduling, sampling.
+        prefill_s: per step that holds prompt tokens.
+    """
+
+    compute_efficiency: float = 0.66
+    memory_efficiency: float = 0.75
+    link_efficiency: float = 0.25
+    allreduce_latency_s: float = 40e-6
+    host_s_per_layer: float = 0.55e-3
+    graph_s_per_layer: float = 0.02e-3
+    sequence_s: float = 0.1e-3
+    prefill_s: float = 15e-3
+
+
+CONSTANTS = Constants()
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step works on.
+
+    Attributes:
+        tokens: new tokens, over all sequences.
+        sequences: sequences that get an output token.
+        attention_pairs: new tokens times the tokens each attends to, summed.
+        context_tokens: tokens whose keys and values are read, summed over sequences.
+        prefill: whether prompt tokens are among the new ones.
+    """
+
+    tokens: int
+    sequences: int
+    attention_pairs: float
+    context_tokens: float
+    prefill: bool
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """The parts of a step's time, in seconds."""
+
+    compute_s: float
+    memory_s: float
+    link_s: float
+    host_s: float
+    fixed_s: float
+
+    @property
+    def total_s(self) -> float:
+        """What the step takes."""
+        device = max(self.compute_s, self.memory_s) + self.link_s
+        return max(device, self.host_s) + self.fixed_s
+
+    @property
+    def bound(self) -> Bound:
+        """What would have to be faster for the step to be shorter."""
+        device = max(self.compute_s, self.memory_s)
+        if self.host_s > device + self.link_s:
+            return "host"
+        if self.link_s > device:
+            return "link"
+        return "compute" if self.compute_s > self.memory_s else "memory"
+
+
+class StepModel:
+    """Step times of one replica, with all that does not change between steps worked out."""
+
+    def __init__(self, replica: Replica, constants: Constants = CONSTANTS):
+        model, gpus = replica.model, replica.gpus
+        self._model = model
+        flops = gpus * replica.flops * constants.compute_efficiency
+        bandwidth = replica.accelerator.memory_bandwidth_bytes_per_s * constants.memory_efficiency
+        active = model.layers * model.active_experts * model.expert_parameters
+        self._token_s = 2 * (model.shared_parameters + active) / flops
+        self._sequence_compute_s = 2 * model.embedding_parameters / flops
+        self._pair_s = 4 * model.layers * model.heads * model.head_dim / flops
+        expert_bytes = model.layers * model.expert_parameters * model.weight_bits / 8
+        read = model.weight_bytes - model.experts * expert_bytes
+        if not model.tied_embeddings:
+            read -= 2 * model.embedding_parameters
+        self._weights_s = read / gpus / bandwidth
+        self._expert_s = expert_bytes / gpus / bandwidth
+        self._kv_s = replica.kv_bytes_per_token / bandwidth
+        reduced = 2 * (gpus - 1) / gpus * 2 * model.hidden
+        link = replica.link_bytes_per_s * constants.link_efficiency
+        self._link_fixed_s = 2 * model.layers * constants.allreduce_latency_s if gpus > 1 else 0.0
+        self._link_token_s = 2 * model.layers * reduced / link
+        per_layer = (
+            constants.graph_s_per_layer if replica.launch == "graph" else constants.host_s_per_layer
+        )
+        self._decode_host_s = model.layers * per_layer
+        self._prefill_host_s = model.layers * constants.host_s_per_layer
+        self._constants = constants
+
+    def time(self, step: Step) -> StepTime:
+        """Return the parts of a step's time."""
+        experts = self._model.experts_touched(step.tokens)
+        fixed = self._constants.sequence_s * step.sequences
+        return StepTime(
+            compute_s=self._token_s * step.tokens
+            + self._sequence_compute_s * step.sequences
+            + self._pair_s * step.attention_pairs,
+            memory_s=self._weights_s + self._expert_s * experts + self._kv_s * step.context_tokens,
+            link_s=self._link_fixed_s + self._link_token_s * step.tokens,
+            host_s=self._prefill_host_s if step.prefill else self._decode_host_s,
+            fixed_s=fixed + (self._constants.prefill_s if step.prefill else 0.0),
+        )
+
+    def decode_s(self, sequences: int, context_tokens: float) -> float:
+        """Return the time of a step in which every sequence gets one token.
+
+        Args:
+            sequences: batch size.
+            context_tokens: tokens in the KV cache, this step's included, summed over sequences.
+        """
+        return self.time(
+            Step(sequences, sequences, context_tokens, context_tokens, prefill=False)
+        ).total_s
+
+    def decode_times_s(
+        self, sequences: int, context_tokens: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Return :meth:`decode_s` for each of several context sizes, [k] to [k]."""
+        at = self.time(Step(sequences, sequences, 0, 0, prefill=False))
+        compute = at.compute_s + self._pair_s * context_tokens
+        memory = at.memory_s + self._kv_s * context_tokens
+        device = np.maximum(compute, memory) + at.link_s
+        times: npt.NDArray[np.float64] = np.maximum(device, at.host_s) + at.fixed_s
+        return times

@@ -1,0 +1,194 @@
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accelerators.errors import UsageError
+from accelerators.names import resolve
+from profiler.sim.engine import Advance, Engine, Request
+from profiler.sim.models import ModelShape
+from profiler.sim.replica import BLOCK_TOKENS, Replica, blocks_of, make_replica
+
+SHAPE = ModelShape("small", 2, 256, 8, 8, 32, 512, 1000, 4096)
+
+
+def small_replica(blocks: int, *, seqs: int = 8, budget: int = 64) -> Replica:
+    """Return a replica with so few KV blocks."""
+    replica = make_replica(resolve("a10"), SHAPE, max_num_seqs=seqs, max_num_batched_tokens=budget)
+    memory = replica.memory
+    room = (blocks + 0.5) * BLOCK_TOKENS * replica.kv_bytes_per_token
+    share = (memory.weights + memory.activations + room) / memory.total
+    small = replace(replica, gpu_memory_utilization=share)
+    assert small.kv_blocks == blocks
+    return small
+
+
+sizes = st.tuples(st.integers(1, 150), st.integers(1, 80))
+
+
+@st.composite
+def loads(draw: st.DrawFn) -> tuple[Engine, list[tuple[float, Request]]]:
+    """An engine that may be short of memory, and requests that it can serve, with arrivals."""
+    engine = Engine(
+        small_replica(
+            draw(st.integers(15, 60)),
+            seqs=draw(st.integers(1, 8)),
+            budget=draw(st.integers(8, 256)),
+        )
+    )
+    gaps = st.one_of(st.just(0.0), st.floats(0, 0.5))
+    due, requests = 0.0, []
+    for key, (inputs, outputs) in enumerate(draw(st.lists(sizes, min_size=1, max_size=12))):
+        due += draw(gaps)
+        requests.append((due, Request(key, inputs, outputs)))
+    return engine, requests
+
+
+def drive(
+    engine: Engine, requests: list[tuple[float, Request]], *, bulk: bool
+) -> tuple[dict[int, float], dict[int, int], list[float]]:
+    """Run all requests; return when each ended, how many tokens each got, and step times."""
+    todo = list(requests)
+    ended: dict[int, float] = {}
+    tokens: Counter[int] = Counter()
+    steps: list[float] = []
+    while todo or not engine.idle:
+        if engine.idle:
+            engine.clock_s = max(engine.clock_s, todo[0][0])
+        while todo and todo[0][0] <= engine.clock_s:
+            engine.add(todo.pop(0)[1])
+        until = todo[0][0] if todo else np.inf
+        before = {request: request.preemptions for request in engine.decoding()}
+        advance = engine.advance(until) if bulk else engine.step()
+        kept = [request for request, count in before.items() if request.preemptions == count]
+        assert advance.decoded == len(kept)
+        for request in kept:
+            tokens[request.key] += len(advance.step_s)
+        for request in advance.first:
+            tokens[request.key] += 1
+        for request in advance.finished:
+            ended[request.key] = engine.clock_s
+        steps += list(advance.step_s)
+        check(engine, advance)
+    return ended, dict(tokens), steps
+
+
+def check(engine: Engine, advance: Advance) -> None:
+    """What holds after every step."""
+    assert 0 <= engine.kv_cache_usage <= 1
+    assert engine.running <= engine.replica.max_num_seqs
+    assert np.all(advance.step_s > 0)
+    assert advance.end_s[-1] == engine.clock_s
+
+
+@settings(deadline=None)
+@given(loads(), st.booleans())
+def test_every_request_gets_exactly_its_tokens_and_all_blocks_come_back(load, bulk: bool) -> None:
+    engine, requests = load
+    ended, tokens, _ = drive(engine, requests, bulk=bulk)
+    assert set(ended) == {request.key for _, request in requests}
+    assert tokens == {request.key: request.output_tokens for _, request in requests}
+    assert engine.kv_cache_usage == 0
+    assert (engine.running, engine.waiting) == (0, 0)
+
+
+@settings(deadline=None)
+@given(loads())
+def test_a_run_of_steps_equals_single_steps(load) -> None:
+    engine, requests = load
+    again = [(due, Request(r.key, r.input_tokens, r.output_tokens)) for due, r in requests]
+    bulk_ended, _, bulk_steps = drive(engine, requests, bulk=True)
+    other = Engine(engine.replica)
+    single_ended, _, single_steps = drive(other, again, bulk=False)
+    assert bulk_steps == pytest.approx(single_steps, rel=1e-9)
+    assert bulk_ended == pytest.approx(single_ended, rel=1e-9)
+    assert engine.preemptions == other.preemptions
+
+
+def test_blocks_held_are_those_of_the_tokens_stored() -> None:
+    """One request of 20 tokens in and 30 out stores 49 tokens at its end, in 4 blocks."""
+    engine = Engine(small_replica(20))
+    engine.add(Request(0, 20, 30))
+    used = []
+    while not engine.idle:
+        used.append(round(engine.kv_cache_usage * 20))
+        engine.step()
+    stored = [0] + [20 + step for step in range(29)]
+    assert used == [blocks_of(tokens) for tokens in stored]
+
+
+def test_the_last_admitted_gives_way_and_comes_back() -> None:
+    engine = Engine(small_replica(12, budget=256))
+    early, late = Request(0, 64, 60), Request(1, 64, 60)
+    engine.add(early)
+    engine.add(late)
+    order = []
+    while not engine.idle:
+        order += [request.key for request in engine.advance(np.inf).finished]
+    assert order == [0, 1]
+    assert early.preemptions == 0
+    assert late.preemptions > 0
+    assert engine.preemptions == late.preemptions
+
+
+def test_prompts_are_cut_to_the_token_budget_while_others_decode() -> None:
+    engine = Engine(small_replica(60, budget=32))
+    engine.add(Request(0, 16, 50))
+    engine.step()
+    engine.add(Request(1, 100, 5))
+    steps = 0
+    first: tuple[Request, ...] = ()
+    while not first:
+        advance = engine.step()
+        assert advance.decoded == 1
+        first = advance.first
+        steps += 1
+    assert steps == -(-100 // 31)
+
+
+def test_requests_start_in_order_even_if_a_later_one_would_fit() -> None:
+    engine = Engine(small_replica(16, budget=256))
+    engine.add(Request(0, 150, 20))
+    engine.step()
+    engine.add(Request(1, 200, 5))
+    engine.add(Request(2, 10, 5))
+    advance = engine.step()
+    assert advance.admitted == ()
+    assert engine.waiting == 2
+
+
+@settings(deadline=None)
+@given(loads(), st.data())
+def test_an_abort_frees_everything_the_request_held(load, data: st.DataObject) -> None:
+    engine, requests = load
+    for _, request in requests:
+        engine.add(request)
+    for _ in range(data.draw(st.integers(0, 30))):
+        if not engine.idle:
+            engine.step()
+    for _, request in data.draw(st.permutations(requests)):
+        engine.abort(request)
+    assert engine.idle
+    assert engine.kv_cache_usage == 0
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(4090, 7), (10, 4096)])
+def test_a_request_that_can_never_fit_is_refused(inputs: int, outputs: int) -> None:
+    engine = Engine(small_replica(400))
+    with pytest.raises(UsageError) as caught:
+        engine.add(Request(0, inputs, outputs))
+    assert caught.value.code == "sim.context_length"
+
+
+def test_the_longest_sequence_is_served_and_no_longer_one() -> None:
+    engine = Engine(small_replica(10))
+    assert engine.longest == 10 * BLOCK_TOKENS + 1
+    engine.add(Request(0, 100, engine.longest - 100))
+    with pytest.raises(UsageError):
+        engine.add(Request(1, 100, engine.longest - 99))
+    while not engine.idle:
+        engine.advance(np.inf)
+    assert engine.preemptions == 0
