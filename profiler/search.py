@@ -67,6 +67,7 @@ def find_max_rate(
     lowest: float = 1e-5,
     highest: float = 1e5,
     max_probes: int = 40,
+    trust_misses: bool = False,
 ) -> SearchResult:
     """Return the highest rate that passes, to a relative tolerance.
 
@@ -78,6 +79,7 @@ def find_max_rate(
         lowest: requests/s; no lower rate is tried.
         highest: requests/s; no higher rate is tried.
         max_probes: runs after which the search stops with what it has.
+        trust_misses: don't probe the failing side again; for engines that have no hiccups.
 
     Raises:
         ProfilerUsageError: the tolerance is outside 0.5% to 100%.
@@ -88,7 +90,7 @@ def find_max_rate(
             f"tolerance is {tolerance:g}; expected 0.005 to 1 (0.5% to 100%)",
             hint="5% is the default; halving it costs one more probe per cell",
         )
-    search = _Search(probe, tolerance, lowest, highest, max_probes)
+    search = _Search(probe, tolerance, lowest, highest, max_probes, trust_misses)
     try:
         guess = start or search.guess_from_serial_rate()
         return search.run(guess) if guess else search.infeasible()
@@ -103,6 +105,7 @@ class _Search:
     lowest: float
     highest: float
     max_probes: int
+    trust_misses: bool
     seen: dict[float, list[ProbeOutcome]] = field(default_factory=dict)
     alone: list[ProbeOutcome] = field(default_factory=list)
     probes: int = 0
@@ -139,8 +142,11 @@ class _Search:
         if len(self.seen[low]) < 2:
             return low
         at_high = self.seen[high]
-        contested = any(outcome.verdict == "pass" for outcome in at_high)
-        return high if len(at_high) < (3 if contested else 2) else None
+        if self.trust_misses and at_high[0].verdict == "miss":
+            return None
+        # A pass that did not repeat stays refused; a miss that did not repeat may be a fluke.
+        fluke = at_high[0].verdict != "pass" and any(o.verdict == "pass" for o in at_high)
+        return high if len(at_high) < (3 if fluke else 2) else None
 
     def step(self, spread: float) -> float:
         """Return the factor of the next outward move: it squares, up to the cold step."""

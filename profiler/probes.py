@@ -1,0 +1,123 @@
+"""Run one probe: load on an engine at a URL, or a simulated replica in virtual time."""
+
+import threading
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from accelerators.errors import ToolError, UnreachableError
+from profiler.run_config import ProfileConfig
+from profiler.samples import LoadSummary
+from profiler.targets import Target
+from profiler.verdict import ProbeOutcome, failed_probe, judge
+
+_LONE_REQUESTS = 20
+_CONTEXT_TEXTS = ("context length", "max_model_len", "maximum model length", "too long")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """An outcome with the figures it was read from.
+
+    Attributes:
+        outcome: what the probe says.
+        summary: the run's figures in JSON form; None without any.
+        engine, engine_version: what served.
+        lost: why the engine can no longer be reached; None while it can.
+    """
+
+    outcome: ProbeOutcome
+    summary: dict[str, Any] | None = None
+    engine: str | None = None
+    engine_version: str | None = None
+    lost: ToolError | None = None
+
+
+class InterruptedProbeError(Exception):
+    """The run was asked to stop in the middle of a probe; nothing of it counts."""
+
+
+class Prober(Protocol):
+    """Probes one target."""
+
+    def probe(
+        self, input_tokens: int, output_tokens: int, rate: float | None, seed: int
+    ) -> Measurement:
+        """Run load at a rate, or one request at a time for None.
+
+        Raises:
+            InterruptedProbeError: the run is asked to stop.
+            ToolError: the target can't be probed at all.
+        """
+
+
+def prober_of(target: Target, config: ProfileConfig, stop: threading.Event) -> Prober:
+    """Return the prober of a target.
+
+    Raises:
+        ToolError: a simulated replica is impossible, such as a model larger than its memory.
+    """
+    if target.kind == "sim":
+        from profiler.sim_probes import SimulatedReplica
+
+        return SimulatedReplica(target, config)
+    return Engine(target, config, stop)
+
+
+class Engine:
+    """Probes a running engine over HTTP."""
+
+    def __init__(self, target: Target, config: ProfileConfig, stop: threading.Event):
+        self.target = target
+        self.config = config
+        self.stop = stop
+        self.reached = False
+
+    def probe(
+        self, input_tokens: int, output_tokens: int, rate: float | None, seed: int
+    ) -> Measurement:
+        """Run load; an engine that was there and is gone gives an outcome, not an exception."""
+        from profiler.load import LoadConfig, run_load
+
+        options = self.config.engine
+        load = LoadConfig(
+            base_url=self.target.where,
+            model=self.config.model,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            request_rate=rate,
+            max_concurrency=1 if rate is None else None,
+            num_prompts=_LONE_REQUESTS if rate is None else None,
+            duration_s=self.config.duration_s if rate is None else self.config.window_s(rate),
+            warmup_s=self.config.warmup_s,
+            seed=seed,
+            salt=f"{self.target.name}/{input_tokens}x{output_tokens}/{seed}",
+            slos=self.config.slos,
+            endpoint=options.endpoint,
+            token=options.token,
+            ca_file=options.ca_file,
+            insecure=options.insecure,
+            ready_timeout_s=options.ready_timeout_s,
+        )
+        try:
+            run = run_load(load, stop=self.stop)
+        except UnreachableError as error:
+            if not self.reached:
+                raise
+            return Measurement(failed_probe(error.message), lost=error)
+        self.reached = True
+        if not run.complete:
+            raise InterruptedProbeError
+        summary = _with_context_length(run.summary, run.messages)
+        outcome = judge(summary, self.config.slos, alone=rate is None)
+        if outcome.verdict == "error" and run.messages:
+            said = "; ".join(f"{cause}: {text}" for cause, text in sorted(run.messages.items()))
+            outcome = replace(outcome, reasons=(*outcome.reasons, said))
+        return Measurement(outcome, summary.to_json(), run.engine, run.engine_version)
+
+
+def _with_context_length(summary: LoadSummary, messages: dict[str, str]) -> LoadSummary:
+    """Name the cause when an engine refused every request for its length."""
+    text = messages.get("http_400", "").lower()
+    if set(summary.by_cause) == {"http_400"} and any(word in text for word in _CONTEXT_TEXTS):
+        return replace(summary, by_cause={"context_length": summary.failed})
+    return summary
