@@ -1,0 +1,103 @@
+"""Read a workload file, finding its format from its content."""
+
+import math
+import os
+from pathlib import Path
+
+from optimizer.errors import OptimizerUsageError
+from optimizer.workload import histogram
+from optimizer.workload.collect import refuse
+from optimizer.workload.jsonlines import read_jsonl
+from optimizer.workload.model import Workload
+from optimizer.workload.tabular import LAYOUTS, read_csv
+
+FORMATS = ("azure", "burstgpt", "mooncake", "aibrix-v1", "aibrix-v2", histogram.FORMAT)
+_HEAD_BYTES = 1 << 16
+_MARKS = (
+    ("mooncake", (b'"input_length"', b'"output_length"')),
+    ("aibrix-v2", (b'"requests"',)),
+    ("aibrix-v1", (b'"Requests"',)),
+)
+
+
+def detect(path: str | os.PathLike[str]) -> str:
+    """Return the format of a workload file, from its first bytes.
+
+    Raises:
+        OptimizerUsageError: unreadable, empty, or in no known format.
+    """
+    source = str(path)
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise refuse("unreadable", f"cannot read {source}: {error.strerror}", source) from error
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not text:
+        raise refuse("empty", f"{source} is empty", source)
+    if text.startswith(b"{"):
+        return _detect_json(text, source)
+    header = text.splitlines()[0].decode("utf-8", "replace")
+    names = [name.strip().strip('"') for name in header.split(",")]
+    for name, layout in LAYOUTS.items():
+        if layout.time in names:
+            return name
+    wanted = "; ".join(
+        f"{name}: {layout.time}, {layout.input}, {layout.output}"
+        for name, layout in LAYOUTS.items()
+    )
+    raise refuse(
+        "format",
+        f"{source} line 1 is {header[:80]!r}, the header of no known trace",
+        source,
+        f"known columns: {wanted}; rename yours, or name the format",
+    )
+
+
+def _detect_json(text: bytes, source: str) -> str:
+    first = text.splitlines()[0]
+    if b"aibrixctl/" in text and b'"buckets"' in text:
+        return histogram.FORMAT
+    for name, marks in _MARKS:
+        if all(mark in first for mark in marks):
+            return name
+    if b"aibrixctl/workload-histogram" in text:
+        return histogram.FORMAT
+    raise refuse(
+        "format",
+        f"{source} line 1 is JSON with the keys of no known trace",
+        source,
+        f"known formats: {', '.join(FORMATS)}",
+    )
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    format_name: str | None = None,
+    request_rate: float | None = None,
+) -> Workload:
+    """Return the workload that a file holds.
+
+    Args:
+        path: trace or histogram.
+        format_name: one of FORMATS; None finds it from the content.
+        request_rate: requests/s in place of the file's own.
+
+    Raises:
+        OptimizerUsageError: unreadable, empty, damaged or absurd; names file, line and column.
+    """
+    if request_rate is not None and not 0 < request_rate < math.inf:
+        raise OptimizerUsageError(
+            "workload.rate", f"the rate is {request_rate:g} requests/s; expected more than 0"
+        )
+    chosen = format_name or detect(path)
+    if chosen not in FORMATS:
+        raise OptimizerUsageError(
+            "workload.format", f"unknown format {chosen!r}; expected one of {', '.join(FORMATS)}"
+        )
+    if chosen in LAYOUTS:
+        return read_csv(str(path), chosen, request_rate)
+    if chosen == histogram.FORMAT:
+        return histogram.read_histogram(str(path), request_rate)
+    return read_jsonl(str(path), chosen, request_rate)
