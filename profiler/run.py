@@ -18,6 +18,7 @@ from profiler.probes import InterruptedProbeError, Prober, prober_of
 from profiler.run_config import ProfileConfig, check
 from profiler.search import SearchResult, find_max_rate
 from profiler.table import Cell, Provenance, ThroughputTable
+from profiler.table_files import path_in
 from profiler.targets import Target
 from profiler.verdict import ProbeOutcome
 
@@ -107,10 +108,10 @@ def run_profile(
         made = []
         for target in config.targets:
             made.append(run.table(target, probers[target.name], digest(identity)))
-            tables.save(made[-1], Path(out) / f"{target.name}.table.json")
+            tables.save(made[-1], path_in(out, target.name))
         result = ProfileRun(
             tables=tuple(made),
-            paths=tuple(Path(out) / f"{target.name}.table.json" for target in config.targets),
+            paths=tuple(path_in(out, target.name) for target in config.targets),
             journal=journal.path,
             interrupted=stop.is_set(),
             probes=run.probes,

@@ -93,11 +93,13 @@ def parse_targets(
         targets[target.name] = target
     if not targets:
         raise ProfilerUsageError("target.none", "no target is given", hint=_FORMS)
-    for name, value in _assignments(gpus, targets, "gpus"):
+    for text in gpus:
+        name, value = _assignment(text, targets, "gpus")
         targets[name] = _with_gpus(targets[name], value)
     targets = {name: _with_list_price(target) for name, target in targets.items()}
-    for name, value in _assignments(costs, targets, "cost"):
-        targets[name] = replace(targets[name], cost_usd_per_hour=_cost(name, value))
+    for text in costs:
+        name, cost = parse_cost(text, targets)
+        targets[name] = replace(targets[name], cost_usd_per_hour=cost)
     return tuple(targets.values())
 
 
@@ -151,24 +153,23 @@ def _replica(text: str, types: Mapping[str, Accelerator] | None) -> tuple[Accele
     return accelerator, gpus
 
 
-def _assignments(
-    texts: Iterable[str], targets: Mapping[str, Target], what: str
-) -> Iterable[tuple[str, str]]:
-    for text in texts:
-        name, found, value = text.partition("=")
-        if not found:
-            raise ProfilerUsageError(
-                f"target.{what}", f"{text!r} is not NAME=VALUE", hint=f"e.g. --{what} a10=1"
-            )
-        if name not in targets:
-            near = difflib.get_close_matches(name, targets, n=1)
-            raise ProfilerUsageError(
-                f"target.{what}",
-                f"--{what} names {name!r}, but the targets are {', '.join(targets)}",
-                hint=f"did you mean {near[0]}?" if near else "",
-                target=name,
-            )
-        yield name, value
+def _assignment(text: str, names: Iterable[str], what: str) -> tuple[str, str]:
+    """Return name and value of ``NAME=VALUE``; refuses a name that isn't among ``names``."""
+    known = list(names)
+    name, found, value = text.partition("=")
+    if not found:
+        raise ProfilerUsageError(
+            f"target.{what}", f"{text!r} is not NAME=VALUE", hint=f"e.g. --{what} a10=1"
+        )
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise ProfilerUsageError(
+            f"target.{what}",
+            f"--{what} names {name!r}, but the targets are {', '.join(known)}",
+            hint=f"did you mean {near[0]}?" if near else "",
+            target=name,
+        )
+    return name, value
 
 
 def _with_gpus(target: Target, value: str) -> Target:
@@ -189,7 +190,13 @@ def _with_list_price(target: Target) -> Target:
     return replace(target, cost_usd_per_hour=cost)
 
 
-def _cost(name: str, value: str) -> float:
+def parse_cost(text: str, names: Iterable[str]) -> tuple[str, float]:
+    """Return name and dollars per hour of ``NAME=0.9``, the name being one of ``names``.
+
+    Raises:
+        ProfilerUsageError: malformed, another name, or a cost that is not above 0.
+    """
+    name, value = _assignment(text, names, "cost")
     try:
         cost = float(value.removeprefix("$"))
     except ValueError:
@@ -200,4 +207,4 @@ def _cost(name: str, value: str) -> float:
             f"the cost of {name} is {value!r}; expected US dollars per hour and replica",
             hint="e.g. --cost a10=0.9",
         )
-    return cost
+    return name, cost

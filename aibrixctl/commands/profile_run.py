@@ -1,0 +1,304 @@
+"""``aibrixctl profile run``."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aibrixctl.command import command, session
+from aibrixctl.exit_codes import ExitCode
+from aibrixctl.result import Problem, Result
+from aibrixctl.signals import StopFlag, interruptible
+
+if TYPE_CHECKING:
+    from profiler.run import ProfileRun, Step
+    from profiler.run_config import ProfileConfig
+
+
+@command(
+    "profile run",
+    examples=(
+        (
+            "aibrixctl profile run --target a10=sim:a10 --model deepseek-coder-6.7b "
+            "--input-tokens 128,512 --output-tokens 32,128 --slo 'ttft_p99<=2s' "
+            "--slo 'tpot_p99<=80ms' --out profiles",
+            "simulate one A10, four buckets",
+        ),
+        (
+            "aibrixctl profile run --target l20=http://127.0.0.1:8000 --cost l20=1.1 "
+            "--model m --input-tokens 128 --output-tokens 32 --slo 'ttft_p99<=2s' "
+            "--out profiles --dry-run",
+            "what measuring a running engine would do",
+        ),
+    ),
+)
+def run(
+    target: Annotated[
+        list[str],
+        typer.Option(
+            "--target",
+            metavar="NAME=WHERE",
+            help="What to profile: http://HOST:PORT, or sim:ACCELERATOR[xGPUS]. Repeatable.",
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", help="Model served; for sim: a known shape, or a path to a config.json."
+        ),
+    ],
+    input_tokens: Annotated[
+        str, typer.Option("--input-tokens", metavar="N,N,…", help="Bucket bounds of the prompts.")
+    ],
+    output_tokens: Annotated[
+        str, typer.Option("--output-tokens", metavar="N,N,…", help="Bucket bounds of the answers.")
+    ],
+    slo: Annotated[
+        list[str],
+        typer.Option(
+            "--slo",
+            metavar="METRIC_STAT<=LIMIT",
+            help="Objective: ttft, tpot, itl or e2e; mean, p50, p90, p95 or p99. Repeatable.",
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option("--out", metavar="DIR", help="Folder for the tables and the journal.")
+    ],
+    cost: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cost",
+            metavar="NAME=USD",
+            help="Dollars per hour of one replica; a simulated target has its list price.",
+        ),
+    ] = None,
+    gpus: Annotated[
+        list[str] | None,
+        typer.Option("--gpus", metavar="NAME=N", help="GPUs per replica of an engine at a URL."),
+    ] = None,
+    accelerators: Annotated[
+        str | None,
+        typer.Option("--accelerators", metavar="FILE", help="Own prices and accelerator types."),
+    ] = None,
+    tolerance: Annotated[
+        str, typer.Option("--tolerance", help="How close to the true limit the search goes.")
+    ] = "5%",
+    seed: Annotated[int, typer.Option("--seed", help="Of prompts, arrivals and simulator.")] = 0,
+    duration: Annotated[
+        str,
+        typer.Option(
+            "--duration",
+            help="Window of one probe of an engine; longer (10 times at most) where an "
+            "objective's percentile needs more requests. Simulated probes need none.",
+        ),
+    ] = "30s",
+    warmup: Annotated[
+        str, typer.Option("--warmup", help="Load before the window of a probe of an engine.")
+    ] = "5s",
+    max_probes: Annotated[
+        int, typer.Option("--max-probes", help="Probes after which the search in a cell stops.")
+    ] = 40,
+    endpoint: Annotated[
+        str, typer.Option("--endpoint", help="Or /v1/chat/completions.")
+    ] = "/v1/completions",
+    token_file: Annotated[
+        str | None, typer.Option("--token-file", metavar="FILE", help="File with the API key.")
+    ] = None,
+    ca_file: Annotated[
+        str | None, typer.Option("--ca-file", metavar="FILE", help="Certificates to trust.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Do not verify the server's certificate.")
+    ] = False,
+    ready_timeout: Annotated[
+        str, typer.Option("--ready-timeout", help="Wait this long for an engine to come up.")
+    ] = "0s",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run whose journal is in --out.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Show the cells and an estimate of the time.")
+    ] = False,
+) -> Result:
+    """Find, for each target and bucket, the highest request rate that meets the SLO.
+
+    A rate meets the SLO when every objective holds with failed requests counted as infinitely
+    late, at most 1% of the requests failed, the backlog does not grow, and the client delivered
+    the load. It is certified by two probes with different prompts and arrivals. 0 means that not
+    even one request at a time meets the SLO; cells where the client was the bottleneck are
+    marked as lower bounds.
+
+    A p99 rests on 100 requests at least (500 in simulation), a p95 or lower on 20 (100).
+
+    DIR gets NAME.table.json per target, and probes.jsonl with every probe as it ends.
+    """
+    from accelerators.catalog import load_catalog
+    from accelerators.documents import read_text
+    from accelerators.units import parse_duration, parse_fraction
+    from profiler.run_config import EngineOptions, ProfileConfig, check, parse_sizes
+    from profiler.slo import parse_slos
+    from profiler.targets import parse_targets
+
+    config = ProfileConfig(
+        model=model,
+        targets=parse_targets(
+            target, costs=cost or (), gpus=gpus or (), types=load_catalog(accelerators)
+        ),
+        input_tokens=parse_sizes(input_tokens, "--input-tokens"),
+        output_tokens=parse_sizes(output_tokens, "--output-tokens"),
+        slos=parse_slos(slo),
+        tolerance=parse_fraction(tolerance),
+        seed=seed,
+        duration_s=parse_duration(duration),
+        warmup_s=parse_duration(warmup),
+        max_probes=max_probes,
+        engine=EngineOptions(
+            endpoint=endpoint,
+            token=read_text(token_file).strip() if token_file else None,
+            ca_file=ca_file,
+            insecure=insecure,
+            ready_timeout_s=parse_duration(ready_timeout),
+        ),
+    )
+    check(config)
+    if dry_run:
+        return _dry_run(config, out)
+    with interruptible() as stop:
+        return _run(config, out, resume, stop)
+
+
+def _dry_run(config: "ProfileConfig", out: str) -> Result:
+    from accelerators.units import format_duration
+    from profiler.run_config import estimate_s
+
+    cells = [{"input_tokens": i, "output_tokens": o} for i, o in config.cells]
+    targets = [
+        t.to_json() | {"estimate_s": round(estimate_s(config, t), 1)} for t in config.targets
+    ]
+    total = sum(t["estimate_s"] for t in targets)
+
+    def view(console: Any, wide: bool) -> None:
+        from aibrixctl.render import table_of
+
+        sizes = " ".join(f"{i}x{o}" for i, o in config.cells)
+        console.print(f"{len(cells)} cells per target (input x output tokens): {sizes}")
+        console.print(f"SLO: {'  '.join(map(str, config.slos))}")
+        console.print(table_of(targets))
+        console.print(f"about {format_duration(total)} in all; nothing was measured or written")
+
+    data = {
+        "dry_run": True,
+        "out": out,
+        "cells": cells,
+        "targets": targets,
+        "estimate_s": round(total, 1),
+        "slos": [objective.to_json() for objective in config.slos],
+    }
+    rows = [t | cell for t in targets for cell in cells]
+    return Result(data, rows=rows, record="cell", view=view)
+
+
+def _run(config: "ProfileConfig", out: str, resume: bool, stop: StopFlag) -> Result:
+    from profiler.run import run_profile
+
+    with session().reporter.progress(
+        "profile", total=len(config.targets) * len(config.cells)
+    ) as bar:
+
+        def on_step(step: "Step") -> None:
+            bar.update(step.done, text=_step_text(step))
+
+        found = run_profile(config, out, resume=resume, stop=stop, on_step=on_step)
+    return _result(found, out, stop)
+
+
+def _step_text(step: "Step") -> str:
+    where = f"{step.target} {step.input_tokens}x{step.output_tokens}"
+    if step.outcome is not None:
+        rate = "one at a time" if step.rate is None else f"{step.rate:g} requests/s"
+        reasons = f" ({', '.join(step.outcome.reasons)})" if step.outcome.reasons else ""
+        return f"{where}: {rate} {step.outcome.verdict}{reasons}"
+    cell = step.cell
+    rate = "" if cell is None or not cell.max_request_rate else f" {cell.max_request_rate:.4g}/s"
+    return f"{where}: {cell.status if cell else ''}{rate}"
+
+
+def _result(found: "ProfileRun", out: str, stop: StopFlag) -> Result:
+    from profiler.interop import csvfile
+
+    complete = not found.interrupted and found.not_measured == 0
+    limited = sum(cell.status == "client_limited" for t in found.tables for cell in t.cells)
+
+    def view(console: Any, wide: bool) -> None:
+        from aibrixctl.table_view import draw
+
+        for table in found.tables:
+            draw(console, table, wide=wide)
+            console.print()
+        for path in found.paths:
+            console.print(f"wrote {path}")
+
+    data = {
+        "dry_run": False,
+        "out": out,
+        "complete": complete,
+        "interrupted": found.interrupted,
+        "probes": found.probes,
+        "replayed_probes": found.replayed,
+        "journal": str(found.journal),
+        "files": [str(path) for path in found.paths],
+        "tables": [table.to_json() for table in found.tables],
+    }
+    code = stop.exit_code if found.interrupted else ExitCode.OK if complete else ExitCode.PARTIAL
+    return Result(
+        data,
+        rows=[row for table in found.tables for row in csvfile.rows(table)],
+        record="cell",
+        view=view,
+        status="success" if complete and not limited else "partial",
+        exit_code=ExitCode.PARTIAL if complete and limited else code,
+        errors=_errors(found),
+        warnings=_warnings(found, limited),
+    )
+
+
+def _errors(found: "ProfileRun") -> tuple[Problem, ...]:
+    lost = [Problem.of(error) for error in found.lost.values()]
+    if found.not_measured and not found.interrupted:
+        first = next(
+            cell for table in found.tables for cell in table.cells if cell.status == "not_measured"
+        )
+        lost.append(
+            Problem(
+                "profile.not_measured",
+                f"{found.not_measured} cells were not measured; "
+                f"{first.input_tokens}x{first.output_tokens}: {'; '.join(first.notes)}",
+                hint="the same command with --resume tries them again",
+            )
+        )
+    if found.interrupted:
+        lost.append(
+            Problem(
+                "profile.interrupted",
+                f"stopped with {found.not_measured} cells not measured",
+                hint="the same command with --resume continues",
+            )
+        )
+    return tuple(lost)
+
+
+def _warnings(found: "ProfileRun", limited: int) -> tuple[Problem, ...]:
+    warnings = []
+    simulated = [t.target for t in found.tables if t.provenance.source == "simulated"]
+    if simulated:
+        warnings.append(
+            Problem("profile.simulated", f"simulated, not measured: {', '.join(simulated)}")
+        )
+    if limited:
+        warnings.append(
+            Problem(
+                "profile.client_limited",
+                f"in {limited} cells the load generator was the bottleneck: lower bounds",
+                hint="run the client on its own machine, or with more CPU",
+            )
+        )
+    return tuple(warnings)
