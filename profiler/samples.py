@@ -4,12 +4,14 @@ Definitions (they differ between tools):
 
 - TTFT: from the request's send to its first output token; ``ttft_from_schedule`` counts from the
   moment the request was due, so a client that falls behind can't hide a queue.
-- ITL: every gap between output tokens, pooled over all requests.
-- TPOT: (E2E - TTFT) / (output tokens - 1), one value a request.
+- ITL: every gap between output tokens, pooled over all requests; tokens that arrive together
+  have gaps of 0 between them.
+- TPOT: (E2E - TTFT) / (output tokens - 1), one value a request of two tokens or more.
 - E2E: from send to the last output token.
 
-Latencies are those of requests due within the steady window, each followed to its end; rates
-count what was completed or produced inside the window. Warm-up and drain are thus left out.
+TTFT, TPOT and E2E are those of requests due within the steady window, each followed to its end;
+ITL takes the gaps that ended inside it; rates count what was completed or produced inside it.
+Warm-up and drain are thus left out.
 """
 
 from collections import Counter
@@ -93,7 +95,13 @@ def weighted_stats(values: Floats, weights: Floats | None = None) -> Stats | Non
     """Return statistics of values in seconds as milliseconds, or None when there are none.
 
     A percentile is the smallest value that at least that share of the weight does not exceed.
+    NaN stands for a metric that a request does not have, and is left out.
     """
+    counted = ~np.isnan(values)
+    if weights is not None:
+        counted &= weights > 0
+        weights = weights[counted]
+    values = values[counted]
     if len(values) == 0:
         return None
     order = np.argsort(values, kind="stable")
@@ -145,9 +153,11 @@ class LoadSummary:
         request_rate: completed requests/s; offered_request_rate, sent_request_rate likewise.
         output_tokens_per_s, total_tokens_per_s: from the server's usage.
         window_s: length of the steady window.
-        goodput: requests/s that met every SLO given; None when none was given.
+        goodput: requests/s that met every SLO, each limit taken for the one request (ITL limits
+            are pooled, so they are left out); None when no SLO was given.
         backlog_growth: requests in flight gained over the second half of the window, as a share
-            of the requests due in it; a rate is sustained while this stays near 0.
+            of the requests due in it, beyond what the length of unhindered answers
+            explains; a rate is sustained while this stays near 0.
         sustained: False when the backlog kept growing, beyond noise.
         client: health of the load generator.
         notes: what a reader must know, such as output lengths other than asked for.
@@ -178,11 +188,19 @@ class LoadSummary:
         return self.client.bottleneck is None and self.completed > 0
 
     def violated(self, slos: Sequence[Slo]) -> list[Slo]:
-        """Return the objectives that this run missed, failures counted as infinitely late."""
+        """Return the objectives that this run missed, failures counted as infinitely late.
+
+        An objective on a metric that no answer has (TPOT of single tokens) is not missed, unless
+        nothing was completed at all.
+        """
         missed = []
         for slo in slos:
             stats = self.attained.get(slo.metric)
-            if stats is None or not getattr(stats, slo.statistic) <= slo.limit_s * 1e3:
+            if stats is None:
+                met = self.completed > 0
+            else:
+                met = getattr(stats, slo.statistic) <= slo.limit_s * 1e3
+            if not met:
                 missed.append(slo)
         return missed
 
@@ -251,7 +269,8 @@ def summarise(
     met = ok & due
     for slo in slos:
         if slo.metric in per_request:
-            met &= per_request[slo.metric] <= slo.limit_s
+            # A request without the metric can't miss it.
+            met &= ~(per_request[slo.metric] > slo.limit_s)
     growth, sustained = _backlog(samples, start, end)
     return LoadSummary(
         offered=len(samples),
@@ -281,7 +300,7 @@ def _per_request(samples: Samples) -> dict[str, Floats]:
     """Return each per-request metric in seconds, [n]; NaN where it is not defined."""
     e2e = samples.last_token_s - samples.sent_s
     ttft = samples.first_token_s - samples.sent_s
-    steps = np.maximum(samples.output_tokens - 1, 1)
+    steps = np.where(samples.output_tokens > 1, samples.output_tokens - 1, np.nan)
     return {
         "ttft": ttft,
         "ttft_from_schedule": samples.first_token_s - samples.scheduled_s,
@@ -303,22 +322,29 @@ def _itl_with_failures(
 
 
 def _backlog(samples: Samples, start: float, end: float) -> tuple[float, bool]:
-    """Return the growth of requests in flight over the window's second half, and if it is noise.
+    """Return the growth of the backlog over the window's second half, and whether it is noise.
 
-    Noise is twice the Poisson spread of the arrivals and departures of that half.
+    The backlog is the number of requests in flight, less the number that would be if every
+    answer were as quick as the quickest tenth: while the run is younger than an answer is long,
+    requests in flight grow at any rate, and that says nothing. Noise is twice the Poisson
+    spread of the arrivals and departures of that half.
     """
     middle = (start + end) / 2
+    due = samples.scheduled_s
+    failed = np.array([error is not None for error in samples.errors], dtype=bool)
+    # A failed request has left the engine too; without a time it left when it was due.
+    left = np.where(np.isfinite(samples.last_token_s), samples.last_token_s, np.inf)
+    left = np.where(failed, due, left)
+    taken = (left - due)[np.isfinite(left) & ~failed]
+    quick = float(np.percentile(taken, 10)) if len(taken) else 0.0
 
-    def in_flight(at: float) -> int:
-        arrived = samples.scheduled_s < at
-        # A failed request has left the engine too; without a time it left when it was due.
-        left = np.where(np.isfinite(samples.last_token_s), samples.last_token_s, np.inf)
-        failed = np.array([error is not None for error in samples.errors], dtype=bool)
-        left = np.where(failed, samples.scheduled_s, left)
-        return int((arrived & (left >= at)).sum())
+    def backlog(at: float) -> int:
+        in_flight = (due < at) & (left >= at)
+        expected = (due < at) & (due + quick >= at) & ~failed
+        return int(in_flight.sum()) - int(expected.sum())
 
-    arrivals = int(((samples.scheduled_s >= middle) & (samples.scheduled_s < end)).sum())
+    arrivals = int(((due >= middle) & (due < end)).sum())
     if arrivals == 0:
         return 0.0, True
-    gained = in_flight(end) - in_flight(middle)
+    gained = backlog(end) - backlog(middle)
     return gained / arrivals, gained <= 0.05 * arrivals + 2 * float(np.sqrt(2 * arrivals))
