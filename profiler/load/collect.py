@@ -37,7 +37,8 @@ def busy(turns: Floats, ticked_at: Floats, loop_lag_s: Floats) -> tuple[Floats, 
 
     Args:
         turns: began and ended, in pairs, seconds.
-        ticked_at, loop_lag_s: when each tick came, and how late.
+        ticked_at: when each tick came.
+        loop_lag_s: how late it came.
     """
     starts = np.concatenate([turns[::2], ticked_at - loop_lag_s])
     ends = np.concatenate([turns[1::2], ticked_at])

@@ -1,7 +1,5 @@
 """Whether the load generator itself moved the figures that it reports."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from profiler.load.collect import Observed
@@ -28,7 +26,7 @@ def assess(
     as_come: LoadSummary,
     *,
     window: tuple[float, float],
-    loop_lag_s: Sequence[float],
+    loop_lag_s: Floats,
     cpu_share: float,
 ) -> ClientHealth:
     """Judge the client of a run.
@@ -39,7 +37,7 @@ def assess(
     earliest moment at which its data can have come (``as_come``).
     """
     send = weighted_stats(send_lag(observed, window))
-    loop = weighted_stats(np.array(loop_lag_s, dtype=np.float64))
+    loop = weighted_stats(loop_lag_s)
     reasons = [
         _undelivered(as_read),
         _late_sends(as_read, send),
