@@ -5,7 +5,7 @@ from typing import Any
 
 from profiler.errors import ProfilerUsageError
 from profiler.sim.replica import BLOCK_TOKENS, Replica
-from profiler.sim.roofline import Bound, Step, StepModel, StepTime
+from profiler.sim.roofline import Step, StepModel, StepTime
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,10 @@ class Prediction:
                 self.prefill_ms + (self.output_tokens - 1) * self.decode_ms_per_token, 3
             ),
             "bound": {"prefill": self.prefill.bound, "decode": self.decode.bound},
+            "host_bound": {
+                "prefill": self.prefill.host_bound,
+                "decode": self.decode.host_bound,
+            },
             "parts_ms": {
                 "prefill": _parts(self.prefill),
                 "decode": _parts(self.decode),
@@ -77,7 +81,7 @@ class Prediction:
         }
 
 
-def _parts(time: StepTime) -> dict[Bound | str, float]:
+def _parts(time: StepTime) -> dict[str, float]:
     return {
         "compute": round(time.compute_s * 1e3, 3),
         "memory": round(time.memory_s * 1e3, 3),

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from profiler.sim.replica import Replica
 
-Bound = Literal["compute", "memory", "link", "host"]
+Bound = Literal["compute", "memory", "link"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Constants:
     """
 
     compute_efficiency: float = 0.66
-    memory_efficiency: float = 0.75
+    memory_efficiency: float = 0.68
     link_efficiency: float = 0.25
     allreduce_latency_s: float = 40e-6
     host_s_per_layer: float = 0.55e-3
@@ -94,13 +94,15 @@ class StepTime:
 
     @property
     def bound(self) -> Bound:
-        """What would have to be faster for the step to be shorter."""
-        device = max(self.compute_s, self.memory_s)
-        if self.host_s > device + self.link_s:
-            return "host"
-        if self.link_s > device:
+        """The part that takes most of the device's time."""
+        if self.link_s > max(self.compute_s, self.memory_s):
             return "link"
         return "compute" if self.compute_s > self.memory_s else "memory"
+
+    @property
+    def host_bound(self) -> bool:
+        """Whether the device waits for the host, so that a faster one would not help."""
+        return self.host_s > max(self.compute_s, self.memory_s) + self.link_s
 
 
 class StepModel:
