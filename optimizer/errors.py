@@ -6,6 +6,9 @@ ToolError
     └── InfeasibleError       no plan meets the limits
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from accelerators.errors import ToolError, UsageError
 
 
@@ -20,6 +23,22 @@ class OptimizerUsageError(OptimizerError, UsageError):
 
 
 class InfeasibleError(OptimizerError):
-    """No plan meets the limits; the message and hint name what would."""
+    """No plan meets the limits; the message and hint name what would.
+
+    Attributes:
+        details: the same for programs: ``unserved`` buckets and ``relaxations``.
+    """
 
     kind = "infeasible"
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        hint: str = "",
+        target: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ):
+        super().__init__(code, message, hint=hint, target=target)
+        self.details: dict[str, Any] = dict(details or {})

@@ -1,0 +1,56 @@
+"""The solver's own process: models in, better and better answers out, over one pipe.
+
+Started by :mod:`optimizer.solver` as ``python -m optimizer.solver_child FD PARENT_PID``.
+"""
+
+import contextlib
+import os
+import sys
+from multiprocessing.connection import Connection
+
+from optimizer.milp import Incumbent, solve
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with(parent: int) -> None:
+    """Ask Linux to kill this process when its parent ends, however that happens."""
+    import ctypes
+    import signal
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def serve(pipe: Connection) -> None:
+    """Solve models until the other end closes."""
+
+    def report(incumbent: Incumbent | None, bound: float) -> None:
+        pipe.send(("progress", incumbent, bound))
+
+    while True:
+        try:
+            model, deadline_s, gap = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer: tuple[str, object] = ("done", solve(model, deadline_s, gap, report))
+        except Exception as error:  # whatever it is, the parent must hear of it
+            answer = ("failed", f"{type(error).__name__}: {error}")
+        pipe.send(answer)
+
+
+def main(arguments: list[str]) -> None:
+    """Run on the pipe whose file descriptor is the first argument."""
+    import highspy  # noqa: F401 - loaded while the parent reads its input
+    import pulp  # noqa: F401
+
+    _die_with(int(arguments[1]))
+    with contextlib.suppress(BrokenPipeError):
+        serve(Connection(int(arguments[0])))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
