@@ -14,6 +14,7 @@ thus computed at once.
 import heapq
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ import numpy.typing as npt
 from profiler.errors import ProfilerUsageError
 from profiler.sim.replica import BLOCK_TOKENS, Replica, blocks_of
 from profiler.sim.roofline import Step, StepModel
+
+# From here on, numpy computes a run of steps faster than a loop does.
+_VECTOR_STEPS = 20
 
 
 @dataclass(eq=False, slots=True)
@@ -53,8 +57,7 @@ class Request:
         return self.input_tokens + self.generated
 
 
-@dataclass(frozen=True)
-class Advance:
+class Advance(NamedTuple):
     """What one or several steps did.
 
     Attributes:
@@ -203,23 +206,28 @@ class Engine:
             heapq.heappop(self._ends)
 
     def _run_plain(self, steps: int, until_s: float) -> Advance:
+        """Run up to ``steps`` steps of plain decode, to the first that ends at ``until_s``."""
         decoders = self._decoders
         first = self._model.decode_s(decoders, self._context_tokens + decoders)
-        last = self._model.decode_s(decoders, self._context_tokens + decoders * steps)
         # Steps only get longer, so this many surely reach ``until_s``.
         steps = int(min(steps, max(0.0, until_s - self.clock_s) // first + 2))
-        if last == first:
-            step_s = np.full(steps, first)
-        else:
-            context = self._context_tokens + decoders * np.arange(1, steps + 1)
-            step_s = self._model.decode_times_s(decoders, context)
-        ends = self.clock_s + np.cumsum(step_s)
-        done = min(steps, int(np.searchsorted(ends, until_s, side="left")) + 1)
-        self.clock_s = float(ends[done - 1])
+        step_s = self._plain_times(steps, first)
+        end_s = self.clock_s + step_s.cumsum()
+        done = min(steps, int(end_s.searchsorted(until_s)) + 1)
+        self.clock_s = float(end_s[done - 1])
         self._take_blocks(done)
         self._decoded += done
         self._context_tokens += decoders * done
-        return Advance(step_s[:done], ends[:done], decoders, finished=tuple(self._finish()))
+        return Advance(step_s[:done], end_s[:done], decoders, finished=tuple(self._finish()))
+
+    def _plain_times(self, steps: int, first: float) -> npt.NDArray[np.float64]:
+        """Return the times of the next ``steps`` decode steps, of which one takes ``first``."""
+        decoders, context = self._decoders, self._context_tokens
+        decode_s = self._model.decode_s
+        if steps < _VECTOR_STEPS:
+            later = (decode_s(decoders, context + decoders * k) for k in range(2, steps + 1))
+            return np.array([first, *later])
+        return self._model.decode_times_s(decoders, context + decoders * np.arange(1, steps + 1))
 
     def _take_blocks(self, steps: int) -> None:
         cycles, rest = divmod(steps, BLOCK_TOKENS)

@@ -134,6 +134,7 @@ class StepModel:
         self._decode_host_s = model.layers * per_layer
         self._prefill_host_s = model.layers * constants.host_s_per_layer
         self._constants = constants
+        self._bases: dict[int, StepTime] = {}
 
     def time(self, step: Step) -> StepTime:
         """Return the parts of a step's time."""
@@ -156,17 +157,26 @@ class StepModel:
             sequences: batch size.
             context_tokens: tokens in the KV cache, this step's included, summed over sequences.
         """
-        return self.time(
-            Step(sequences, sequences, context_tokens, context_tokens, prefill=False)
-        ).total_s
+        at = self._decode_base(sequences)
+        compute = at.compute_s + self._pair_s * context_tokens
+        memory = at.memory_s + self._kv_s * context_tokens
+        return max(max(compute, memory) + at.link_s, at.host_s) + at.fixed_s
 
     def decode_times_s(
         self, sequences: int, context_tokens: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float64]:
         """Return :meth:`decode_s` for each of several context sizes, [k] to [k]."""
-        at = self.time(Step(sequences, sequences, 0, 0, prefill=False))
+        at = self._decode_base(sequences)
         compute = at.compute_s + self._pair_s * context_tokens
         memory = at.memory_s + self._kv_s * context_tokens
         device = np.maximum(compute, memory) + at.link_s
         times: npt.NDArray[np.float64] = np.maximum(device, at.host_s) + at.fixed_s
         return times
+
+    def _decode_base(self, sequences: int) -> StepTime:
+        """Return what a decode step of so many sequences takes before any context is read."""
+        base = self._bases.get(sequences)
+        if base is None:
+            base = self.time(Step(sequences, sequences, 0, 0, prefill=False))
+            self._bases[sequences] = base
+        return base
