@@ -98,6 +98,8 @@ def _unreachable(place: str, why: str) -> UnreachableError:
 
 def _client(url: str, password: str | None) -> "redis.Redis":
     import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
     form = "write redis://[USER@]HOST[:PORT][/DB], or rediss:// for TLS"
     parts = urlsplit(url)
@@ -124,6 +126,7 @@ def _client(url: str, password: str | None) -> "redis.Redis":
         ssl=parts.scheme == "rediss",
         socket_timeout=_TIMEOUT_S,
         socket_connect_timeout=_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
     )
 
 

@@ -16,7 +16,7 @@ def usd_per_1000_requests(table: ThroughputTable, cell: Cell) -> float | None:
     """Return what 1,000 requests of a cell cost on a replica that serves nothing else."""
     if not table.cost_usd_per_hour or not cell.max_request_rate:
         return None
-    return round(table.cost_usd_per_hour / 3.6 / cell.max_request_rate, 6)
+    return float(f"{table.cost_usd_per_hour / 3.6 / cell.max_request_rate:.6g}")
 
 
 def rows(table: ThroughputTable) -> list[Row]:

@@ -1,0 +1,65 @@
+"""A real redis-server of one's own, on a free port, gone at the end."""
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+requires_redis = pytest.mark.skipif(
+    shutil.which("redis-server") is None,
+    reason="redis-server is not installed; `make test` installs it",
+)
+_START_LIMIT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Server:
+    port: int
+    password: str | None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+
+@contextmanager
+def redis_server(folder: Path, password: str | None = None) -> Iterator[Server]:
+    """Run a server for the block; it keeps nothing on disk."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    lines = [
+        f"port {port}",
+        "bind 127.0.0.1",
+        'save ""',
+        "appendonly no",
+        f"dir {folder}",
+        *([f"requirepass {password}"] if password else []),
+    ]
+    config = folder / "redis.conf"
+    config.write_text("\n".join(lines) + "\n")
+    process = subprocess.Popen(
+        ["redis-server", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait(process, port)
+        yield Server(port, password)
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
+    deadline = time.monotonic() + _START_LIMIT_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1):
+                return
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+    raise AssertionError(f"redis-server did not start (exit {process.poll()})")
