@@ -111,8 +111,9 @@ def judge(summary: LoadSummary, slos: Sequence[Slo], *, alone: bool = False) -> 
 def _verdict(
     summary: LoadSummary, slos: Sequence[Slo], alone: bool
 ) -> tuple[Verdict, tuple[str, ...]]:
-    if summary.client.bottleneck is not None:
-        return "client_limited", (summary.client.bottleneck,)
+    bottleneck = summary.client.bottleneck
+    if bottleneck is not None and not _holds_with_lag(summary, slos):
+        return "client_limited", (bottleneck,)
     if summary.completed == 0:
         return _nothing_completed(summary, alone)
     if summary.offered_request_rate == 0:
@@ -125,7 +126,20 @@ def _verdict(
         reasons.append("backlog")
     if summary.failed > MAX_FAILED_SHARE * (summary.failed + summary.completed):
         reasons.append(f"failures ({_causes(summary)})")
+    if reasons and bottleneck is not None:
+        return "client_limited", (bottleneck,)
     return ("miss" if reasons else "pass"), tuple(reasons)
+
+
+def _holds_with_lag(summary: LoadSummary, slos: Sequence[Slo]) -> bool:
+    """Return whether every objective has more room than the client was late, at its p99."""
+    lags = (summary.client.send_lag_ms, summary.client.loop_lag_ms)
+    lag_ms = sum(lag.p99 for lag in lags if lag is not None)
+    attained = [(slo, summary.attained.get(slo.metric)) for slo in slos]
+    return all(
+        stats is not None and getattr(stats, slo.statistic) + lag_ms <= slo.limit_s * 1e3
+        for slo, stats in attained
+    )
 
 
 def _undelivered(summary: LoadSummary) -> bool:

@@ -72,6 +72,22 @@ def test_verdicts(changes: dict[str, object], verdict: str, reason: str | None) 
     assert found.reasons == ((reason,) if reason else ())
 
 
+def lagging(lag_ms: float, **changes: object) -> LoadSummary:
+    lag = Stats(lag_ms, lag_ms, lag_ms, lag_ms, lag_ms)
+    return summary(client=ClientHealth(send_lag_ms=lag, bottleneck="sent late"), **changes)
+
+
+def test_a_late_client_spoils_a_pass_only_if_its_lag_could() -> None:
+    assert judge(lagging(50), SLOS).verdict == "pass"
+    assert judge(lagging(950), SLOS).verdict == "client_limited"
+
+
+def test_a_late_client_never_makes_a_miss() -> None:
+    for changes in ({"attained": {"ttft": SLOW}}, {"sustained": False}, {"attained": {}}):
+        found = judge(lagging(50, **changes), SLOS)
+        assert (found.verdict, found.reasons) == ("client_limited", ("sent late",))
+
+
 def test_a_lone_request_that_times_out_is_trouble_and_not_a_limit() -> None:
     silent = summary(completed=0, failed=3, by_cause={"timeout_first_token": 3})
     assert judge(silent, SLOS, alone=True).verdict == "error"
