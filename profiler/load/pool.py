@@ -90,7 +90,8 @@ class Pool:
         if stale and not exchange.resent and exchange.unanswered:
             exchange.resent = True
             self.resent += 1
-            self.send(exchange)
+            self.waiting.appendleft(exchange)
+            self._open_one()
             return
         exchange.connection_ended(time.monotonic(), "reset" if reset else "eof")
         self._user.over(exchange)

@@ -77,13 +77,16 @@ class TokenStream:
             return
         self._keep(block[end:])
         tokens, position = 0, 0
-        while position < end:
+        while position < end and not self.done:
             if self._prefix and block.startswith(self._prefix, position):
                 skimmed, position = self._skim(block, position)
                 if skimmed:
                     tokens += skimmed
                     continue
-            stop = block.index(b"\n\n", position)
+            stop = block.find(b"\n\n", position)
+            if stop < 0:
+                # A blank line too many.
+                break
             tokens += self._event(block[position:stop])
             position = stop + 2
         if tokens:
@@ -128,7 +131,7 @@ class TokenStream:
         data = b"\n".join(
             line[5:].removeprefix(b" ") for line in raw.split(b"\n") if line.startswith(b"data:")
         )
-        if not data or self.done:
+        if not data:
             return 0
         if data == b"[DONE]":
             self.done = True

@@ -1,0 +1,558 @@
+"""The load client against a real engine on a real socket, well-behaved and not."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import pytest
+
+from profiler.errors import EngineUnreachableError, ProfilerUsageError
+from profiler.load import LoadConfig, LoadRun, Progress, pool, run_load
+from profiler.slo import parse_slos
+
+from .conftest import (
+    DONE,
+    END,
+    STREAM_HEAD,
+    Engine,
+    Request,
+    after_probe,
+    chunk,
+    event,
+    good,
+    plain,
+    text_event,
+    usage_event,
+)
+
+Writer = asyncio.StreamWriter
+Start = Callable[..., Engine]
+
+
+def configure(engine: Engine, **changes: object) -> LoadConfig:
+    settings: dict[str, object] = {
+        "base_url": engine.url,
+        "model": "m",
+        "input_tokens": 32,
+        "output_tokens": 4,
+        "max_concurrency": 4,
+        "num_prompts": 12,
+        "warmup_s": 0.0,
+        **changes,
+    }
+    return LoadConfig(**settings)  # type: ignore[arg-type]
+
+
+def failing(
+    start: Start, answer: Callable[[Request, Writer], Awaitable[None]], **changes: object
+) -> tuple[LoadRun, Engine]:
+    engine = start(after_probe(answer))
+    options: dict[str, object] = {"max_concurrency": 2, "num_prompts": 2, **changes}
+    return run_load(configure(engine, **options)), engine
+
+
+def test_figures_agree_with_the_server_s_own_log(engine: Start) -> None:
+    async def paced(request: Request, writer: Writer) -> None:
+        writer.write(STREAM_HEAD)
+        for _ in range(request.tokens):
+            await asyncio.sleep(0.01)
+            request.sent_at.append(time.monotonic())
+            writer.write(chunk(text_event(" w")))
+        writer.write(chunk(usage_event(request.prompt_tokens, request.tokens)) + chunk(DONE) + END)
+
+    served = engine(paced)
+    run = run_load(
+        configure(served, request_rate=100, max_concurrency=None, num_prompts=40, output_tokens=8)
+    )
+    summary, log = run.summary, served.load
+    assert (summary.offered, summary.sent, summary.completed, summary.failed) == (40, 40, 40, 0)
+    assert run.complete
+    assert (run.engine, run.engine_version) == ("scripted", "1.2")
+    assert (run.output_tokens_mean, run.input_tokens_mean) == (8, 32)
+    ttft = np.array([r.sent_at[0] - r.received_at for r in log])
+    e2e = np.array([r.sent_at[-1] - r.received_at for r in log])
+    measured, samples = summary.latency, run.samples
+    assert measured["ttft"] is not None and measured["e2e"] is not None
+    # What the server saw is a part of what the client waited; both clocks are the same.
+    assert np.all(np.sort(samples.first_token_s - samples.sent_s) >= np.sort(ttft))
+    assert measured["ttft"].p50 == pytest.approx(np.median(ttft) * 1e3, abs=10)
+    assert measured["e2e"].p50 == pytest.approx(np.median(e2e) * 1e3, abs=10)
+    assert samples.gap_weight.sum() == 40 * 7
+    assert summary.request_rate <= summary.offered_request_rate == pytest.approx(100, rel=0.05)
+
+
+def test_requests_keep_their_connections_and_prompts_differ(engine: Start) -> None:
+    served = engine()
+    run = run_load(configure(served, num_prompts=40))
+    assert run.summary.completed == 40
+    connections = {request.connection for request in served.load}
+    assert len(connections) <= 4
+    heads = [tuple(request.prompt.split()[:16]) for request in served.requests]
+    assert len(set(heads)) == len(served.requests)
+    body = served.load[0].body
+    assert body["ignore_eos"] is True
+    assert (body["min_tokens"], body["max_tokens"]) == (4, 4)
+    assert body["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize("endpoint", ["/v1/completions", "/v1/chat/completions"])
+def test_the_prompt_has_the_length_that_was_asked_for(engine: Start, endpoint: str) -> None:
+    async def two_tokens_a_word(request: Request, writer: Writer) -> None:
+        counted = 2 * len(request.prompt.split()) + 7
+        writer.write(STREAM_HEAD)
+        for _ in range(request.tokens):
+            writer.write(chunk(text_event("x")))
+        writer.write(chunk(usage_event(counted, request.tokens)) + chunk(DONE) + END)
+
+    run = run_load(configure(engine(two_tokens_a_word), input_tokens=201, endpoint=endpoint))
+    assert run.input_tokens_mean == 201
+    assert not [note for note in run.summary.notes if "prompts had" in note]
+
+
+def test_a_prompt_that_can_t_be_fitted_is_said(engine: Start) -> None:
+    async def long_template(request: Request, writer: Writer) -> None:
+        writer.write(STREAM_HEAD + chunk(text_event("x")))
+        writer.write(chunk(usage_event(500, request.tokens)) + chunk(DONE) + END)
+
+    run = run_load(configure(engine(long_template), input_tokens=16))
+    assert run.input_tokens_mean == 500
+    assert "prompts had 500.0 tokens on average; 16 were asked for" in run.summary.notes
+
+
+def test_one_seed_makes_one_load(engine: Start) -> None:
+    def bodies(**changes: object) -> list[str]:
+        served = engine()
+        run_load(configure(served, **changes))
+        return sorted(request.prompt for request in served.load)
+
+    assert bodies(seed=1) == bodies(seed=1)
+    others = [bodies(seed=1), bodies(seed=2), bodies(seed=1, salt="other cell")]
+    assert len(set(map(tuple, others))) == 3
+
+
+def test_a_shared_prefix_is_shared_and_the_rest_is_not(engine: Start) -> None:
+    served = engine()
+    run_load(configure(served, input_tokens=100, shared_prefix_tokens=50))
+    words = [request.prompt.split() for request in served.load]
+    assert len({tuple(w[:48]) for w in words}) == 1
+    assert len({tuple(w[52:60]) for w in words}) == len(words)
+
+
+# What the server is, before any load.
+
+
+def test_nobody_listens() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(EngineUnreachableError, match="Connection refused") as caught:
+            run_load(LoadConfig(url, "m", 8, 8, request_rate=1))
+    assert caught.value.target == url
+
+
+def test_a_name_that_does_not_resolve() -> None:
+    with pytest.raises(EngineUnreachableError, match="does not resolve"):
+        run_load(LoadConfig("http://no-such-host.invalid", "m", 8, 8, request_rate=1))
+
+
+def test_a_server_that_accepts_and_says_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        config = LoadConfig(url, "m", 8, 8, request_rate=1, connect_timeout_s=0.1)
+        with pytest.raises(EngineUnreachableError, match=r"nothing came within 0\.1 s"):
+            run_load(config)
+
+
+def test_an_unknown_model_names_those_that_are_served(engine: Start) -> None:
+    served = engine(models=("llama", "qwen"))
+    with pytest.raises(ProfilerUsageError, match="does not serve 'm'; it serves llama, qwen"):
+        run_load(configure(served))
+    assert not served.requests
+
+
+@pytest.mark.parametrize("token", [None, "wrong"])
+def test_a_key_that_is_missing_or_wrong(engine: Start, token: str | None) -> None:
+    served = engine(token="right")
+    with pytest.raises(EngineUnreachableError, match="refuses access: HTTP 401, bad key") as caught:
+        run_load(configure(served, token=token))
+    assert "wrong" not in caught.value.message
+    assert "wrong" not in repr(configure(served, token=token))
+
+
+def test_the_right_key_opens(engine: Start) -> None:
+    assert run_load(configure(engine(token="right"), token="right")).summary.failed == 0
+
+
+def test_a_request_that_the_server_refuses_is_told_before_the_load(engine: Start) -> None:
+    async def too_long(request: Request, writer: Writer) -> None:
+        writer.write(plain(400, {"error": {"message": "maximum context length is 16"}}))
+
+    served = engine(too_long)
+    with pytest.raises(ProfilerUsageError, match="HTTP 400, maximum context length is 16"):
+        run_load(configure(served))
+    assert len(served.requests) == 1
+
+
+def test_a_server_that_comes_up_late_is_waited_for(engine: Start) -> None:
+    async def answers(request: Request, writer: Writer) -> None:
+        await good(request, writer)
+
+    served = engine(answers)
+    run = run_load(configure(served, ready_timeout_s=5.0))
+    assert run.summary.completed == 12
+
+
+# What goes wrong under load: counted once, by cause, never as a success.
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_refusals_are_failures_and_are_not_retried(engine: Start, status: int) -> None:
+    async def refuse(request: Request, writer: Writer) -> None:
+        writer.write(plain(status, {"error": {"message": "busy"}}))
+
+    run, served = failing(engine, refuse, request_rate=100, max_concurrency=None, num_prompts=20)
+    summary = run.summary
+    assert (summary.completed, summary.failed) == (0, 20)
+    assert summary.by_cause == {f"http_{status}": 20}
+    assert run.messages == {f"http_{status}": "busy"}
+    assert len(served.load) == 20
+    assert summary.output_tokens_per_s == summary.request_rate == 0
+    assert not summary.certified
+    assert summary.latency["ttft"] is None
+
+
+async def _partly(writer: Writer) -> None:
+    writer.write(STREAM_HEAD + chunk(text_event("a")) + chunk(text_event("b")))
+    await writer.drain()
+
+
+async def reset_mid_stream(request: Request, writer: Writer) -> None:
+    await _partly(writer)
+    await asyncio.sleep(0.01)
+    writer.transport.abort()
+
+
+async def close_mid_stream(request: Request, writer: Writer) -> None:
+    await _partly(writer)
+    writer.close()
+
+
+async def close_mid_event(request: Request, writer: Writer) -> None:
+    writer.write(STREAM_HEAD + chunk(b"data: {"))
+    await writer.drain()
+    writer.close()
+
+
+async def never_answer(request: Request, writer: Writer) -> None:
+    await asyncio.sleep(60)
+
+
+async def head_and_no_token(request: Request, writer: Writer) -> None:
+    writer.write(STREAM_HEAD)
+    await asyncio.sleep(60)
+
+
+async def stop_mid_stream(request: Request, writer: Writer) -> None:
+    await _partly(writer)
+    await asyncio.sleep(60)
+
+
+async def ping_for_ever(request: Request, writer: Writer) -> None:
+    await _partly(writer)
+    while True:
+        writer.write(chunk(b": ping\n\n"))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def error_event(request: Request, writer: Writer) -> None:
+    await _partly(writer)
+    writer.write(chunk(event({"error": {"message": "CUDA out of memory"}})) + chunk(DONE) + END)
+
+
+async def short(request: Request, writer: Writer) -> None:
+    await _partly(writer)
+    writer.write(chunk(text_event("", "stop")) + chunk(usage_event(32, 2)) + chunk(DONE) + END)
+
+
+async def empty(request: Request, writer: Writer) -> None:
+    writer.write(STREAM_HEAD + chunk(usage_event(32, 0)) + chunk(DONE) + END)
+
+
+async def not_json(request: Request, writer: Writer) -> None:
+    await _partly(writer)
+    writer.write(chunk(b"data: <html>\n\n") + chunk(DONE) + END)
+
+
+async def not_a_stream(request: Request, writer: Writer) -> None:
+    writer.write(plain(200, {"choices": [{"text": "all at once"}]}))
+
+
+async def no_end_in_sight(request: Request, writer: Writer) -> None:
+    await _partly(writer)
+    writer.write(END)
+
+
+async def not_http(request: Request, writer: Writer) -> None:
+    writer.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause", "message"),
+    [
+        (reset_mid_stream, "reset", "before the answer was complete"),
+        (close_mid_stream, "reset", "before the answer was complete"),
+        (close_mid_event, "reset", "before the answer was complete"),
+        (never_answer, "timeout_first_token", "no token for 0.3 s"),
+        (head_and_no_token, "timeout_first_token", "no token for 0.3 s"),
+        (stop_mid_stream, "timeout_stall", "silence for 0.2 s"),
+        (ping_for_ever, "timeout", "no end of the answer for 0.6 s"),
+        (error_event, "stream_error", "CUDA out of memory"),
+        (short, "short_output", "2 of 4 tokens"),
+        (empty, "no_output", "no token"),
+        (not_json, "bad_stream", "not JSON"),
+        (not_a_stream, "bad_stream", "not a stream"),
+        (no_end_in_sight, "bad_stream", "without a finish_reason"),
+        (not_http, "bad_stream", "not HTTP"),
+    ],
+)
+def test_a_broken_answer_is_a_failure(engine: Start, answer, cause: str, message: str) -> None:
+    run, served = failing(
+        engine, answer, first_token_timeout_s=0.3, stall_timeout_s=0.2, timeout_s=0.6
+    )
+    assert run.summary.by_cause == {cause: 2}
+    assert message in run.messages[cause]
+    assert run.summary.completed == 0
+    assert len(served.load) == 2
+    assert len(run.samples.gap_s) == 0
+
+
+def test_failures_count_against_the_objectives(engine: Start) -> None:
+    turn = iter(range(1000))
+
+    async def one_in_ten(request: Request, writer: Writer) -> None:
+        await (error_event if next(turn) % 10 == 9 else good)(request, writer)
+
+    slos = parse_slos(["ttft_p50<=10s", "ttft_p99<=10s"])
+    run, _ = failing(
+        engine, one_in_ten, request_rate=200, max_concurrency=None, num_prompts=50, slos=slos
+    )
+    assert (run.summary.completed, run.summary.failed) == (45, 5)
+    assert [slo.name for slo in run.summary.violated(slos)] == ["ttft_p99"]
+    assert run.summary.goodput == pytest.approx(45 / run.summary.window_s)
+
+
+def test_a_short_answer_is_fine_when_the_end_is_free(engine: Start) -> None:
+    run, served = failing(engine, short, ignore_eos=False)
+    assert run.summary.completed == 2
+    assert run.output_tokens_mean == 2
+    assert any("other than 4 tokens" in note for note in run.summary.notes)
+    assert "ignore_eos" not in served.load[0].body
+
+
+# What a chunk is not.
+
+
+def test_tokens_of_one_event_arrive_together(engine: Start) -> None:
+    async def three_at_once(request: Request, writer: Writer) -> None:
+        writer.write(STREAM_HEAD)
+        for _ in range(2):
+            await asyncio.sleep(0.02)
+            writer.write(chunk(text_event("a b c")))
+        writer.write(chunk(usage_event(32, 6)) + chunk(DONE) + END)
+
+    run, _ = failing(engine, three_at_once, output_tokens=6)
+    samples = run.samples
+    assert list(samples.output_tokens) == [6, 6]
+    assert samples.gap_weight.sum() == 2 * 5
+    assert samples.gap_weight[samples.gap_s > 0].sum() == 2
+    spans = samples.last_token_s - samples.first_token_s
+    assert (samples.gap_s * samples.gap_weight).sum() == pytest.approx(spans.sum())
+    assert any("3.0 tokens an event" in note for note in run.summary.notes)
+
+
+def test_a_chat_s_role_is_not_its_first_token(engine: Start) -> None:
+    def delta(finish: str | None = None, **fields: str) -> bytes:
+        return chunk(event({"choices": [{"delta": fields, "finish_reason": finish}]}))
+
+    async def chat(request: Request, writer: Writer) -> None:
+        writer.write(STREAM_HEAD + delta(role="assistant", content=""))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        request.sent_at.append(time.monotonic())
+        for _ in range(request.tokens):
+            writer.write(delta(content="x"))
+        writer.write(delta("length") + chunk(usage_event(request.prompt_tokens, request.tokens)))
+        writer.write(chunk(DONE) + END)
+
+    served = engine(chat)
+    run = run_load(configure(served, endpoint="/v1/chat/completions"))
+    assert run.summary.completed == 12
+    assert (run.samples.first_token_s - run.samples.sent_s).min() >= 0.05
+
+
+def test_without_usage_events_are_counted_and_that_is_said(engine: Start) -> None:
+    async def bare(request: Request, writer: Writer) -> None:
+        writer.write(STREAM_HEAD)
+        for _ in range(request.tokens):
+            writer.write(chunk(text_event("x")))
+        writer.write(chunk(DONE) + END)
+
+    run = run_load(configure(engine(bare)))
+    assert run.output_tokens_mean == 4
+    assert any("without usage" in note for note in run.summary.notes)
+
+
+async def until_closed(request: Request, writer: Writer) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+    for _ in range(request.tokens):
+        writer.write(text_event("x").replace(b"\n", b"\r\n"))
+    writer.write(usage_event(request.prompt_tokens, request.tokens) + DONE)
+    await writer.drain()
+    writer.close()
+
+
+async def byte_by_byte(request: Request, writer: Writer) -> None:
+    body = b"".join(chunk(text_event("x")) for _ in range(request.tokens))
+    end = chunk(usage_event(request.prompt_tokens, request.tokens)) + chunk(DONE) + END
+    for byte in STREAM_HEAD + body + end:
+        writer.write(bytes([byte]))
+        await asyncio.sleep(0)
+
+
+async def one_big_chunk(request: Request, writer: Writer) -> None:
+    body = b"".join(text_event("x") for _ in range(request.tokens))
+    end = usage_event(request.prompt_tokens, request.tokens) + DONE
+    writer.write(STREAM_HEAD + chunk(body + end) + END)
+
+
+async def and_close(request: Request, writer: Writer) -> None:
+    head = STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    body = b"".join(chunk(text_event("x")) for _ in range(request.tokens))
+    end = chunk(usage_event(request.prompt_tokens, request.tokens)) + chunk(DONE) + END
+    writer.write(head + body + end)
+    await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize("answer", [until_closed, byte_by_byte, one_big_chunk, and_close])
+def test_framing_makes_no_difference(engine: Start, answer) -> None:
+    run = run_load(configure(engine(answer)))
+    assert run.summary.by_cause == {}
+    assert run.summary.completed == 12
+    assert run.output_tokens_mean == 4
+
+
+def test_a_connection_that_the_server_closed_while_idle_costs_no_request(
+    engine: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Any idle time counts as long, so that the test need not wait.
+    monkeypatch.setattr(pool, "_STALE_IDLE_S", -1.0)
+    seen: set[int] = set()
+
+    async def close_on_second(request: Request, writer: Writer) -> None:
+        if request.connection in seen:
+            writer.transport.abort()
+            return
+        seen.add(request.connection)
+        await good(request, writer)
+
+    run = run_load(configure(engine(close_on_second), max_concurrency=1, num_prompts=6))
+    assert run.summary.completed == 6
+    assert any("sent again, once" in note for note in run.summary.notes)
+
+
+# Pace.
+
+
+def test_a_closed_loop_keeps_its_concurrency(engine: Start) -> None:
+    busy = peak = 0
+
+    async def count(request: Request, writer: Writer) -> None:
+        nonlocal busy, peak
+        busy += 1
+        peak = max(peak, busy)
+        await asyncio.sleep(0.005)
+        busy -= 1
+        await good(request, writer)
+
+    run = run_load(configure(engine(count), max_concurrency=3, num_prompts=30))
+    assert peak == 3
+    assert run.summary.completed == 30
+    assert np.array_equal(run.samples.scheduled_s, run.samples.sent_s)
+
+
+def test_what_a_cap_holds_back_is_late_and_said(engine: Start) -> None:
+    async def slow(request: Request, writer: Writer) -> None:
+        await asyncio.sleep(0.02)
+        await good(request, writer)
+
+    run = run_load(configure(engine(slow), request_rate=200, max_concurrency=1, num_prompts=20))
+    assert run.summary.completed == 20
+    late = run.samples.sent_s - run.samples.scheduled_s
+    assert late[-1] > 0.1
+    schedule, send = (run.summary.latency[n] for n in ("ttft_from_schedule", "ttft"))
+    assert schedule is not None and send is not None
+    assert schedule.p99 > send.p99 + 100
+    assert any("waited for the cap of 1" in note for note in run.summary.notes)
+    assert not run.summary.certified
+
+
+def test_a_stop_ends_the_run_with_what_it_has(engine: Start) -> None:
+    stop = threading.Event()
+    answered = 0
+
+    async def then_stop(request: Request, writer: Writer) -> None:
+        nonlocal answered
+        answered += 1
+        if answered > 10:
+            stop.set()
+            await asyncio.sleep(60)
+        await good(request, writer)
+
+    started = time.monotonic()
+    run = run_load(
+        configure(engine(after_probe(then_stop)), num_prompts=None, duration_s=300.0), stop=stop
+    )
+    assert time.monotonic() - started < 60
+    assert not run.complete
+    assert run.summary.completed == len(run.samples) == 10
+    assert run.summary.failed == 0
+    assert any("in flight are left out" in note for note in run.summary.notes)
+
+
+def test_a_stop_before_the_load_gives_an_empty_partial_run(engine: Start) -> None:
+    stop = threading.Event()
+    stop.set()
+    run = run_load(configure(engine()), stop=stop)
+    assert not run.complete
+    assert run.summary.completed == 0
+
+
+def test_progress_is_told(engine: Start) -> None:
+    async def slow(request: Request, writer: Writer) -> None:
+        await asyncio.sleep(0.01)
+        await good(request, writer)
+
+    told: list[Progress] = []
+    config = configure(engine(slow), request_rate=40, max_concurrency=None, num_prompts=40)
+    run_load(config, on_progress=told.append)
+    assert told
+    assert all(p.total == 40 and p.sent >= p.completed for p in told)
+
+
+def test_the_client_says_when_it_was_the_bottleneck(engine: Start) -> None:
+    served = engine()
+
+    def hog(progress: Progress) -> None:
+        time.sleep(0.2)
+
+    run = run_load(
+        configure(served, request_rate=100, max_concurrency=None, num_prompts=100),
+        on_progress=hog,
+    )
+    assert run.summary.client.bottleneck is not None
+    assert not run.summary.certified
