@@ -5,7 +5,7 @@ from typing import Any
 
 from profiler.errors import ProfilerUsageError
 from profiler.sim.replica import BLOCK_TOKENS, Replica
-from profiler.sim.roofline import Step, StepModel, StepTime
+from profiler.sim.roofline import CONSTANTS, Constants, Step, StepModel, StepTime
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,14 @@ def _parts(time: StepTime) -> dict[str, float]:
     }
 
 
-def predict(replica: Replica, *, batch: int, input_tokens: int, output_tokens: int) -> Prediction:
+def predict(
+    replica: Replica,
+    *,
+    batch: int,
+    input_tokens: int,
+    output_tokens: int,
+    constants: Constants = CONSTANTS,
+) -> Prediction:
     """Return the predicted times of a batch.
 
     Raises:
@@ -100,7 +107,7 @@ def predict(replica: Replica, *, batch: int, input_tokens: int, output_tokens: i
     for name, value in (("batch", batch), ("input", input_tokens), ("output", output_tokens)):
         if value < 1:
             raise ProfilerUsageError("sim.size", f"{name} is {value}; expected 1 or more")
-    model = StepModel(replica)
+    model = StepModel(replica, constants)
     prompts = Step(
         tokens=batch * input_tokens,
         sequences=batch,
