@@ -20,10 +20,10 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, value: float, times: int = 1) -> None:
-        """Count a value, or several equal ones."""
-        self.counts[bisect.bisect_left(self.bounds, value)] += times
-        self.total += value * times
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self.counts[bisect.bisect_left(self.bounds, value)] += 1
+        self.total += value
 
     def lines(self, name: str, labels: str) -> Iterator[str]:
         """Yield the samples of the exposition format; the buckets are cumulative."""

@@ -194,13 +194,14 @@ def make_replica(
         gpus: tensor-parallel size.
         max_num_seqs: 256, or 1024 on accelerators from 70 GiB other than the A100.
         max_num_batched_tokens: 2048, or 8192 on those.
-        max_model_len: the model's context, or what the KV cache holds where that is less.
+        max_model_len: the model's context; what the KV cache can't hold is refused all the same.
         gpu_memory_utilization: share of memory the engine may take.
         launch: how kernels are started.
         must_fit: refuse a model that leaves no room for the KV cache.
 
     Raises:
-        UsageError: an unknown model, a shape that can't be split, or no room.
+        UsageError: an unknown model, a shape that can't be split, no room, or a longer sequence
+            than the model was made for.
     """
     shape = load_shape(model) if isinstance(model, str) else model
     if gpus < 1 or shape.heads % gpus:
@@ -208,6 +209,12 @@ def make_replica(
             "sim.gpus",
             f"{shape.name} has {shape.heads} attention heads; {gpus} GPUs can't share them evenly",
             hint=f"use a divisor of {shape.heads}",
+        )
+    if max_model_len is not None and max_model_len > shape.context_tokens:
+        raise ProfilerUsageError(
+            "sim.max_model_len",
+            f"max_model_len is {max_model_len}, but {shape.name} was made for sequences of at "
+            f"most {shape.context_tokens} tokens",
         )
     large = accelerator.memory_bytes >= 70 * _GIB and "a100" not in accelerator.name
     replica = Replica(

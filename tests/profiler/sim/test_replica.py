@@ -60,6 +60,12 @@ def test_a_request_is_refused_exactly_beyond_the_context() -> None:
     assert replica.refuses(4000, 97)
 
 
+def test_a_sequence_may_be_limited_but_not_longer_than_the_model_knows() -> None:
+    assert make_replica(resolve("a10"), "llama-2-7b", max_model_len=100).refuses(50, 51)
+    with pytest.raises(UsageError, match="at most 4096 tokens"):
+        make_replica(resolve("a10"), "llama-2-7b", max_model_len=4097)
+
+
 @pytest.mark.parametrize(("tokens", "blocks"), [(0, 0), (1, 1), (16, 1), (17, 2)])
 def test_blocks_round_up(tokens: int, blocks: int) -> None:
     assert blocks_of(tokens) == blocks

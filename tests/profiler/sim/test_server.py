@@ -279,6 +279,36 @@ def test_a_connection_serves_many_requests_also_sent_at_once(server: Server) -> 
     assert received.count(b"HTTP/1.1 200 OK") == 2003
 
 
+def raw_exchange(server: Server, sent: bytes) -> bytes:
+    """Send bytes and return all that comes back until the server closes."""
+    received = b""
+    with socket.create_connection(server.address, timeout=20) as client:
+        client.sendall(sent)
+        while piece := client.recv(1 << 20):
+            received += piece
+    return received
+
+
+def test_http_1_0_gets_whole_answers_but_no_stream(server: Server) -> None:
+    assert raw_exchange(server, b"GET /health HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 OK")
+    payload = json.dumps(body(stream=True)).encode()
+    head = b"POST /v1/completions HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(payload)
+    assert raw_exchange(server, head + payload).startswith(b"HTTP/1.1 505")
+
+
+def test_a_client_that_waits_to_be_told_to_continue_is_told(server: Server) -> None:
+    payload = json.dumps(body()).encode()
+    head = (
+        b"POST /v1/completions HTTP/1.1\r\nExpect: 100-continue\r\nConnection: close\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(payload)
+    )
+    with socket.create_connection(server.address, timeout=20) as client:
+        client.sendall(head)
+        assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(payload)
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 OK")
+
+
 def test_a_chunked_body_in_single_bytes_is_read(server: Server) -> None:
     payload = json.dumps(body()).encode()
     framed = b"".join(b"%x\r\n%b\r\n" % (1, payload[i : i + 1]) for i in range(len(payload)))
