@@ -124,7 +124,7 @@ def draw_comparison(console: "Console", found: "Comparison") -> None:
     console.print(
         heatmap(
             *headers,
-            [[_ratio_text(cell) for cell in row] for row in grid],
+            [[_ratio_text(cell, found) for cell in row] for row in grid],
             [[cell.ratio for cell in row] for row in grid],
         )
     )
@@ -137,11 +137,14 @@ def draw_comparison(console: "Console", found: "Comparison") -> None:
         console.print(heatmap(*headers, labels, [[None for _ in row] for row in grid]))
 
 
-def _ratio_text(cell: "CellComparison") -> str:
+def _ratio_text(cell: "CellComparison", found: "Comparison") -> str:
+    """Return b / a; a lower bound of one side makes it a bound too."""
     if cell.ratio is not None:
-        return f"{cell.ratio:.3g}"
+        limited = cell.status_a == "client_limited", cell.status_b == "client_limited"
+        bound = {(True, False): "≤", (False, True): "≥", (True, True): "~"}.get(limited, "")
+        return f"{bound}{cell.ratio:.3g}"
     if cell.rate_a is None or cell.rate_b is None:
         return "–"
     if cell.rate_a == cell.rate_b == 0:
         return "neither"
-    return "only b" if cell.rate_b else "only a"
+    return f"only {found.b if cell.rate_b else found.a}"

@@ -24,7 +24,8 @@ class CellComparison:
         faster: the higher rate; ``same`` when both lie within the tolerances of their searches;
             None when it can't be said.
         usd_per_1000_a, usd_per_1000_b: cost of 1,000 requests; None without rate or cost.
-        cheaper: the lower cost per request, as above.
+        cheaper: the lower cost per request, as above; whoever serves the bucket at all, where the
+            other can't.
     """
 
     input_tokens: int
@@ -115,16 +116,13 @@ def _compare(
 ) -> CellComparison:
     rate_a, rate_b = left.max_request_rate, right.max_request_rate
     cost_a, cost_b = usd_per_1000_requests(a, left), usd_per_1000_requests(b, right)
-    faster = None if rate_a is None or rate_b is None else _higher(rate_a, rate_b, slack)
-    # A lower bound tells who is faster only when it is the higher of the two already.
     bounds = {side for side, cell in (("a", left), ("b", right)) if cell.status == "client_limited"}
-    if bounds and faster not in bounds:
-        faster = None
-    cheaper = None
-    if cost_a is not None and cost_b is not None:
-        cheaper = _higher(1 / cost_a, 1 / cost_b, slack)
-        if bounds and cheaper not in bounds:
-            cheaper = None
+    faster = cheaper = None
+    if rate_a is not None and rate_b is not None:
+        faster = _better(rate_a, rate_b, slack, bounds)
+        if a.cost_usd_per_hour and b.cost_usd_per_hour:
+            per_usd = rate_a / a.cost_usd_per_hour, rate_b / b.cost_usd_per_hour
+            cheaper = _better(*per_usd, slack, bounds)
     return CellComparison(
         input_tokens=left.input_tokens,
         output_tokens=left.output_tokens,
@@ -140,7 +138,10 @@ def _compare(
     )
 
 
-def _higher(a: float, b: float, slack: float) -> Better:
+def _better(a: float, b: float, slack: float, bounds: set[str]) -> Better | None:
+    """Return the side with the higher value; None where a lower bound leaves that open."""
     if max(a, b) <= min(a, b) * slack:
-        return "same"
-    return "a" if a > b else "b"
+        return None if bounds else "same"
+    higher: Better = "a" if a > b else "b"
+    lower = "b" if higher == "a" else "a"
+    return None if lower in bounds else higher

@@ -133,11 +133,13 @@ def _verdict(
 
 def _holds_with_lag(summary: LoadSummary, slos: Sequence[Slo]) -> bool:
     """Return whether every objective has more room than the client was late, at its p99."""
-    lags = (summary.client.send_lag_ms, summary.client.loop_lag_ms)
-    lag_ms = sum(lag.p99 for lag in lags if lag is not None)
+    client = summary.client
+    lags = [lag.p99 for lag in (client.send_lag_ms, client.loop_lag_ms) if lag is not None]
+    if not lags:
+        return False
     attained = [(slo, summary.attained.get(slo.metric)) for slo in slos]
     return all(
-        stats is not None and getattr(stats, slo.statistic) + lag_ms <= slo.limit_s * 1e3
+        stats is not None and getattr(stats, slo.statistic) + sum(lags) <= slo.limit_s * 1e3
         for slo, stats in attained
     )
 

@@ -47,7 +47,7 @@ def test_rates_within_both_tolerances_are_the_same() -> None:
 
 def test_what_only_one_can_serve_has_no_ratio() -> None:
     infeasible, unknown = compare(table("a", [0.0, None]), table("b", [3.0, 3.0])).cells
-    assert (infeasible.ratio, infeasible.faster, infeasible.cheaper) == (None, "b", None)
+    assert (infeasible.ratio, infeasible.faster, infeasible.cheaper) == (None, "b", "b")
     assert (unknown.ratio, unknown.faster) == (None, None)
 
 
