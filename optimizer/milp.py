@@ -131,10 +131,10 @@ def _formulate(model: Model) -> _Formulation:
     sense = pulp.LpMaximize if model.goal == "rate" else pulp.LpMinimize
     problem = pulp.LpProblem("mix", sense)
     routes = np.nonzero(np.isfinite(model.load))
-    f = [pulp.LpVariable(f"f{b}_{g}", 0) for b, g in zip(*routes, strict=True)]
+    f = [problem.add_variable(f"f{b}_{g}", 0) for b, g in zip(*routes, strict=True)]
     relaxed = model.goal == "gpus"
     y = [
-        pulp.LpVariable(
+        problem.add_variable(
             f"y{g}",
             int(model.lower[g]),
             None if relaxed or math.isinf(model.upper[g]) else int(model.upper[g]),
@@ -142,7 +142,7 @@ def _formulate(model: Model) -> _Formulation:
         )
         for g in range(n_types)
     ]
-    served = pulp.LpVariable("served", 0, 1) if model.goal == "rate" else None
+    served = problem.add_variable("served", 0, 1) if model.goal == "rate" else None
     by_bucket: list[list[tuple[Any, float]]] = [[] for _ in range(n_buckets)]
     by_type: list[list[tuple[Any, float]]] = [[(y[g], -model.usable)] for g in range(n_types)]
     loads = model.load[routes].tolist()
@@ -171,7 +171,7 @@ def _goal(model: Model, problem: Any, y: list[Any], served: Any) -> Any:
     for p, pool in enumerate(model.pools):
         used = pulp.lpSum(float(model.gpus[g]) * y[g] for g in pool.members)
         if model.goal == "gpus":
-            extra.append(pulp.LpVariable(f"e{p}", 0))
+            extra.append(problem.add_variable(f"e{p}", 0))
             problem += used <= pool.gpus + extra[-1]
         else:
             problem += used <= pool.gpus
@@ -180,7 +180,7 @@ def _goal(model: Model, problem: Any, y: list[Any], served: Any) -> Any:
     if model.goal == "cost":
         return pulp.lpDot(model.cost.tolist(), y)
     for g in np.nonzero(np.isfinite(model.upper))[0]:
-        more = pulp.LpVariable(f"m{g}", 0)
+        more = problem.add_variable(f"m{g}", 0)
         problem += y[g] <= int(model.upper[g]) + more
         extra.append(float(model.gpus[g]) * more)
     return pulp.lpSum(extra)
@@ -226,7 +226,7 @@ def _rounded_up(model: Model, formulation: _Formulation, values: Floats) -> Incu
         return None
     relaxed = formulation.read(values, math.nan)
     busy = np.where(np.isfinite(model.load), model.load, 0.0) * relaxed.shares
-    needed = np.ceil(busy.sum(axis=0) / model.usable - _TOLERANCE)
+    needed = np.ceil(busy.sum(axis=0) / model.usable * (1 - _TOLERANCE))
     replicas = np.maximum(needed, model.lower)
     if not model.allows(replicas):
         return None
@@ -306,8 +306,8 @@ def balance(model: Model, answer: Incumbent) -> Incumbent | None:
 
     routes = np.nonzero(np.isfinite(model.load) & (answer.replicas > 0))
     problem = pulp.LpProblem("balance")
-    peak = pulp.LpVariable("peak", 0)
-    f = [pulp.LpVariable(f"f{b}_{g}", 0) for b, g in zip(*routes, strict=True)]
+    peak = problem.add_variable("peak", 0)
+    f = [problem.add_variable(f"f{b}_{g}", 0) for b, g in zip(*routes, strict=True)]
     problem += peak
     n_buckets, n_types = model.load.shape
     by_bucket: list[list[tuple[Any, float]]] = [[] for _ in range(n_buckets)]

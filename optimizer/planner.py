@@ -75,7 +75,7 @@ def make_plan(
         lower_bound_usd_per_hour=bound,
         lp_bound_usd_per_hour=min(max(solution.lp_bound, 0.0), cost),
         gap=(cost - bound) / cost,
-        savings=_savings(problem, model, cost, current),
+        savings=_savings(problem, model, cost, current, solver),
         next_gpu=_next_gpus(problem, cost, solver, deadline_s, gap, stop),
     )
     wrong = verify(plan, problem)
@@ -211,7 +211,11 @@ def _binding(
 
 
 def _savings(
-    problem: Problem, model: "Model", cost: float, current: Mapping[str, int] | None
+    problem: Problem,
+    model: "Model",
+    cost: float,
+    current: Mapping[str, int] | None,
+    solver: Solver,
 ) -> Savings:
     single = {kind.name: _single(problem, model, g, cost) for g, kind in enumerate(problem.types)}
     can = {
@@ -221,7 +225,8 @@ def _savings(
     }
     within = {name: c for name, c in can.items() if single[name].within_limits} or can
     best = min(within, key=lambda name: (within[name], name), default=None)
-    return Savings(best, single, _current(problem, model, current, cost) if current else None)
+    now = _current(problem, model, current, cost, solver, EXTRAS_S) if current else None
+    return Savings(best, single, now)
 
 
 def _fleet(
@@ -252,15 +257,21 @@ def _single(problem: Problem, model: "Model", kind: int, cost: float) -> Fleet:
     return _fleet(problem, model, counts, feasible=True, against=cost)
 
 
-def _current(problem: Problem, model: "Model", current: Mapping[str, int], cost: float) -> Fleet:
+def _current(
+    problem: Problem,
+    model: "Model",
+    current: Mapping[str, int],
+    cost: float,
+    solver: Solver,
+    limit_s: float,
+) -> Fleet:
     import numpy as np
 
-    from optimizer.milp import Incumbent, balance
-
     counts = [current.get(kind.name, 0) for kind in problem.types]
-    asked = Incumbent(np.array(counts, dtype=np.float64), np.zeros(model.load.shape), cost)
-    served = np.isfinite(model.load)[:, np.array(counts) > 0].any(axis=1).all()
-    feasible = bool(served) and balance(model, asked) is not None
+    fixed = np.array(counts, dtype=np.float64)
+    asked = replace(model, lower=fixed, upper=fixed, pools=(), budget=math.inf)
+    served = np.isfinite(model.load)[:, fixed > 0].any(axis=1).all()
+    feasible = bool(served) and solver.solve(asked, limit_s=limit_s).incumbent is not None
     return _fleet(problem, model, counts, feasible=feasible, against=cost)
 
 

@@ -129,7 +129,8 @@ class Workload:
         outside = (self.input_tokens > top_in) | (self.output_tokens > top_out)
         outside_count = float(self.count[outside].sum())
         share = outside_count / self.total
-        if outside_count and (out_of_range == "refuse" or outside.all()):
+        refused = outside.any() if out_of_range == "refuse" else outside.all()
+        if refused and out_of_range != "extrapolate":
             raise self._beyond(outside_count, share, top_in, top_out)
         kept = ~outside if out_of_range == "drop" else np.ones(len(outside), dtype=bool)
         tokens_in, tokens_out, count = (
