@@ -61,6 +61,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def preformatted(content: str) -> str:
+    """Return text as it stands, in a fixed-width font."""
+    return f"<pre>{escape(content)}</pre>"
+
+
 def legend(colours: dict[str, str]) -> str:
     """Return the key to the colours."""
     keys = "".join(

@@ -5,14 +5,14 @@ so that a drawing reads in light and dark.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 SERIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
 """Okabe and Ito's colours, told apart by colour-blind readers too."""
 
-_CELL_WIDTH, _CELL_HEIGHT, _MARGIN_LEFT, _MARGIN_TOP = 74, 34, 86, 48
+_CELL_WIDTH, _CELL_HEIGHT, _MARGIN_LEFT, _MARGIN_TOP = 66, 34, 70, 48
 
 
 def text(x: float, y: float, content: str, extra: str = "") -> str:
@@ -86,11 +86,18 @@ def shade(share: float) -> tuple[str, str]:
     return f"#{red:02x}{green:02x}{blue:02x}", "#ffffff" if share > 0.5 else "#10202e"
 
 
+def extremes(values: Iterable[float | None]) -> tuple[float, float]:
+    """Return the least and the greatest of the values above 0; (1, 1) when there is none."""
+    positive = [value for value in values if value]
+    return (min(positive), max(positive)) if positive else (1.0, 1.0)
+
+
 def heatmap(
     title: str,
     grid: Grid,
     values: Sequence[Sequence[float | None]],
     labels: Sequence[Sequence[str]],
+    scale: tuple[float, float] | None = None,
 ) -> str:
     """Return a heatmap on a logarithmic scale.
 
@@ -99,9 +106,10 @@ def heatmap(
         grid: the axes.
         values: [rows][columns]; None or 0 is drawn empty.
         labels: [rows][columns] text of each cell.
+        scale: values of the palest and the deepest shade; the extremes of ``values`` by default.
     """
-    positive = [v for line in values for v in line if v]
-    low, high = (math.log(min(positive)), math.log(max(positive))) if positive else (0.0, 0.0)
+    palest, deepest = scale or extremes(v for line in values for v in line)
+    low, high = math.log(palest), math.log(deepest)
     body = grid.axes()
     for r, line in enumerate(values):
         for c, value in enumerate(line):
@@ -169,7 +177,7 @@ def bars(
         rows: label, parts as (series, value), and the text at the bar's end.
         colours: series to colour.
     """
-    left, length, height = 190, 420, 34
+    left, length, height = 120, 420, 34
     longest = max((sum(value for _, value in parts) for _, parts, _ in rows), default=0) or 1.0
     body = []
     for index, (label, parts, ending) in enumerate(rows):
@@ -182,7 +190,7 @@ def bars(
             body.append(f"<g>{tip}{rect(x, y + 5, width - 1, height - 10, colours[name])}</g>")
             x += width
         body.append(text(x + 8, y + 21, ending))
-    return _picture(left + length + 210, height * len(rows), title, body)
+    return _picture(left + length + 330, height * len(rows), title, body)
 
 
 def line(title: str, points: Sequence[tuple[float, float]], unit: str) -> str:
