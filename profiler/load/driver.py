@@ -35,7 +35,6 @@ class Driver:
     Attributes:
         exchanges: every request that was due so far, in order.
         loop_lag_s: how late each tick came; ticked_at: when it came.
-        last_sent_at: when the last request was handed over for sending.
     """
 
     def __init__(
@@ -51,7 +50,6 @@ class Driver:
         self.loop_lag_s = array("d")
         self.ticked_at = array("d")
         self.started_at = 0.0
-        self.last_sent_at = 0.0
         self.completed = 0
         self.failed = 0
         self._config = config
@@ -95,7 +93,7 @@ class Driver:
         self._finished = asyncio.Event()
         self._timer = Timer(loop, self._send_due)
         self._ticker = Timer(loop, self._tick)
-        self.started_at = self.last_sent_at = time.monotonic() + TICK_S
+        self.started_at = time.monotonic() + TICK_S
         self._next_tick = self.started_at
         self._ticker.arm(self._next_tick)
         self._timer.arm(self.started_at)
@@ -136,7 +134,6 @@ class Driver:
             self._held_back.append(exchange)
             return
         self._in_flight.add(exchange)
-        self.last_sent_at = time.monotonic()
         self._pool.send(exchange)
 
     def _send_closed(self) -> None:

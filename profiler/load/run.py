@@ -30,6 +30,7 @@ from profiler.samples import ClientHealth, Floats, summarise
 
 _MOST_FIRST_CONNECTIONS = 256
 _FILES_BESIDE = 64
+_STEADY_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,6 @@ class _Raw:
     exchanges: list[Exchange]
     started_at: float
     ended_at: float
-    last_sent_at: float
     loop_lag_s: Floats
     stretches: tuple[Floats, Floats]
     cpu_share: float
@@ -148,7 +148,6 @@ async def _measure(
         exchanges=[exchange for exchange in driver.exchanges if exchange.over],
         started_at=driver.started_at,
         ended_at=ended_at,
-        last_sent_at=driver.last_sent_at,
         loop_lag_s=np.array(driver.loop_lag_s),
         stretches=busy(
             np.array(pool.turns), np.array(driver.ticked_at), np.array(driver.loop_lag_s)
@@ -190,14 +189,15 @@ def _first_connections(config: LoadConfig) -> int:
 def _window(config: LoadConfig, raw: _Raw) -> tuple[float, float]:
     """Return the steady window, seconds from the start.
 
-    A closed loop over a number of requests is steady until the last one is sent, if there
-    were enough of them to fill it twice; else all of it counts, the ramp down included.
+    A closed loop over a number of requests is steady until the last one is sent, if there were
+    enough of them to fill it several times; else all of it counts, the ramp down included.
     """
     start, end = config.warmup_s, config.warmup_s + config.window_s
     elapsed = raw.ended_at - raw.started_at
     if config.request_rate is None and config.num_prompts is not None:
-        by_count = raw.last_sent_at - raw.started_at + 1e-6
-        if config.num_prompts < 2 * (config.max_concurrency or 0):
+        sent = [e.sent_at for e in raw.exchanges if e.sent_at > 0]
+        by_count = max(sent, default=raw.started_at) - raw.started_at + 1e-6
+        if config.num_prompts < _STEADY_ROUNDS * (config.max_concurrency or 0):
             by_count = elapsed
         end = min(end, by_count)
     if not raw.complete:

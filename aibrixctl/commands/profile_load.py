@@ -1,0 +1,207 @@
+"""``aibrixctl profile load``."""
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aibrixctl.command import command, session
+from aibrixctl.result import Result
+from aibrixctl.signals import StopFlag, interruptible
+
+if TYPE_CHECKING:
+    from profiler.load import LoadConfig, LoadRun, Progress
+    from profiler.slo import Slo
+
+
+@command(
+    "profile load",
+    examples=(
+        (
+            "aibrixctl profile load --base-url http://127.0.0.1:8000 --model m --request-rate 20 "
+            "--input-tokens 128 --output-tokens 16 --duration 2s --warmup 0s",
+            "20 requests/s, Poisson arrivals",
+        ),
+        (
+            "aibrixctl profile load --base-url http://127.0.0.1:8000 --model m "
+            "--max-concurrency 4 --num-prompts 40 --input-tokens 64 --output-tokens 16 "
+            "--warmup 0s --slo 'ttft_p99<=20s' -o json",
+            "four requests in flight, with an objective (exit 12 when missed)",
+        ),
+    ),
+)
+def load(
+    base_url: Annotated[
+        str, typer.Option("--base-url", metavar="URL", help="Server, e.g. http://127.0.0.1:8000.")
+    ],
+    model: Annotated[str, typer.Option("--model", help="Name that the server knows.")],
+    input_tokens: Annotated[
+        int, typer.Option("--input-tokens", metavar="N", help="Tokens of every prompt.")
+    ],
+    output_tokens: Annotated[
+        int, typer.Option("--output-tokens", metavar="N", help="Tokens of every answer.")
+    ],
+    request_rate: Annotated[
+        float | None,
+        typer.Option("--request-rate", metavar="R", help="Requests/s of an open loop."),
+    ] = None,
+    max_concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--max-concurrency",
+            metavar="C",
+            help="Requests in flight of a closed loop; beside a rate, a cap on them.",
+        ),
+    ] = None,
+    duration: Annotated[
+        str | None,
+        typer.Option("--duration", help="Length of the measured window.  [default: 30s]"),
+    ] = None,
+    num_prompts: Annotated[
+        int | None,
+        typer.Option(
+            "--num-prompts", metavar="K", help="Requests in the window; ends it if first."
+        ),
+    ] = None,
+    warmup: Annotated[
+        str, typer.Option("--warmup", help="Load before the window, not measured.")
+    ] = "5s",
+    seed: Annotated[int, typer.Option("--seed", help="Of prompts and arrivals.")] = 0,
+    arrival: Annotated[
+        str | None,
+        typer.Option("--arrival", metavar="poisson|constant|gamma", help="Spread of arrivals."),
+    ] = None,
+    burstiness: Annotated[
+        float,
+        typer.Option(
+            "--burstiness", help="Shape of gamma arrivals: 1 is Poisson, less is burstier."
+        ),
+    ] = 1.0,
+    endpoint: Annotated[
+        str, typer.Option("--endpoint", help="Or /v1/chat/completions.")
+    ] = "/v1/completions",
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slo", metavar="METRIC_STAT<=LIMIT", help="E.g. ttft_p99<=2s. Repeatable; exit 12."
+        ),
+    ] = None,
+    goodput: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--goodput",
+            metavar="METRIC:MS",
+            help="Limit for each request, e.g. ttft:200; counted, no verdict. Repeatable.",
+        ),
+    ] = None,
+    shared_prefix_tokens: Annotated[
+        int,
+        typer.Option(
+            "--shared-prefix-tokens", metavar="N", help="Head that all prompts share (cache hits)."
+        ),
+    ] = 0,
+    ignore_eos: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-eos/--no-ignore-eos",
+            help="Ask for exactly N output tokens; a shorter answer then fails.",
+        ),
+    ] = True,
+    timeout: Annotated[str, typer.Option("--timeout", help="Of a whole request.")] = "10m",
+    first_token_timeout: Annotated[
+        str, typer.Option("--first-token-timeout", help="From send to the first token.")
+    ] = "2m",
+    stall_timeout: Annotated[
+        str, typer.Option("--stall-timeout", help="Of silence within an answer.")
+    ] = "1m",
+    connect_timeout: Annotated[
+        str, typer.Option("--connect-timeout", help="Of a connection.")
+    ] = "10s",
+    ready_timeout: Annotated[
+        str, typer.Option("--ready-timeout", help="Wait this long for a server to come up.")
+    ] = "0s",
+    token_file: Annotated[
+        str | None, typer.Option("--token-file", metavar="FILE", help="File with the API key.")
+    ] = None,
+    ca_file: Annotated[
+        str | None, typer.Option("--ca-file", metavar="FILE", help="Certificates to trust.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Do not verify the server's certificate.")
+    ] = False,
+    extra_body: Annotated[
+        str | None,
+        typer.Option("--extra-body", metavar="JSON", help="Fields added to every request."),
+    ] = None,
+) -> Result:
+    """Put one load on a streaming completions server and report its latency and throughput.
+
+    TTFT: from a request's send to its first token with text; from schedule: from when it was
+    due, so that a queue in the client can't hide. ITL: every gap between tokens, pooled;
+    tokens of one event arrive together, with gaps of 0. TPOT: (E2E - TTFT) / (output tokens - 1)
+    of a request. E2E: from send to the last token. Tokens are those of the server's usage.
+
+    TTFT, TPOT and E2E are of requests due in the window, each followed to its end; rates and ITL
+    of what happened within it. Failed requests are never retried; they count as infinitely late
+    against an objective, and are left out of the latencies printed. goodput is requests/s that
+    met every limit.
+
+    Prompts differ from each other in their first block, so a prefix cache does not help, and
+    have the length asked for as the server counts it.
+
+    When a delay of the client itself could have moved a reported percentile by more than 5% (and
+    0.5 ms), or it did not deliver the load, the result is not certified: exit 3.
+    """
+    from accelerators.documents import read_text
+    from accelerators.units import parse_duration
+    from aibrixctl.load_options import parse_arrival, parse_body, parse_goodput
+    from profiler.load import LoadConfig
+    from profiler.slo import parse_slos
+
+    slos = parse_slos(slo or ())
+    config = LoadConfig(
+        base_url=base_url,
+        model=model,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        request_rate=request_rate,
+        max_concurrency=max_concurrency,
+        duration_s=None if duration is None else parse_duration(duration),
+        num_prompts=num_prompts,
+        warmup_s=parse_duration(warmup),
+        seed=seed,
+        arrival=parse_arrival(arrival, burstiness),
+        burstiness=burstiness,
+        endpoint=endpoint,
+        shared_prefix_tokens=shared_prefix_tokens,
+        ignore_eos=ignore_eos,
+        timeout_s=parse_duration(timeout),
+        first_token_timeout_s=parse_duration(first_token_timeout),
+        stall_timeout_s=parse_duration(stall_timeout),
+        connect_timeout_s=parse_duration(connect_timeout),
+        ready_timeout_s=parse_duration(ready_timeout),
+        slos=(*slos, *parse_goodput(goodput or ())),
+        token=read_text(token_file).strip() if token_file else None,
+        ca_file=ca_file,
+        insecure=insecure,
+        extra_body=parse_body(extra_body),
+    )
+    with interruptible() as stop:
+        return _run(config, slos, stop)
+
+
+def _run(config: "LoadConfig", slos: "tuple[Slo, ...]", stop: StopFlag) -> Result:
+    from aibrixctl.load_result import result_of
+    from profiler.load import run_load
+
+    with session().reporter.progress("load") as bar:
+
+        def on_progress(now: "Progress") -> None:
+            text = f"{now.completed} done, {now.failed} failed, {now.in_flight} in flight"
+            if math.isfinite(config.window_s):
+                bar.update(now.elapsed_s, config.warmup_s + config.window_s, text)
+            else:
+                bar.update(now.completed + now.failed, config.num_prompts, text)
+
+        run: LoadRun = run_load(config, stop=stop, on_progress=on_progress)
+    return result_of(config, run, slos, session().output, stop.exit_code)
