@@ -36,7 +36,8 @@ FITTED = (
     "compute_efficiency",
     "memory_efficiency",
     "link_efficiency",
-    "host_s_per_layer",
+    "allreduce_s",
+    "allreduce_hop_s",
     "prefill_s",
 )
 

@@ -26,14 +26,6 @@ _OWN = Annotated[
     str | None,
     typer.Option("--accelerators", metavar="FILE", help="Own prices and accelerator types (TOML)."),
 ]
-_GRAPHS = Annotated[
-    bool,
-    typer.Option(
-        "--cuda-graphs",
-        help="Decode in captured graphs: no time to start each kernel. The measured times that "
-        "the model was fitted to are without.",
-    ),
-]
 
 
 @command(
@@ -62,7 +54,6 @@ def predict(
     ],
     gpus: _GPUS = 1,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Requests that run together.")] = 1,
-    cuda_graphs: _GRAPHS = False,
     accelerators: _OWN = None,
 ) -> Result:
     """Predict prefill and decode times of a batch from data sheets; nothing is run.
@@ -73,7 +64,7 @@ def predict(
     """
     from profiler.sim.predict import predict as predict_batch
 
-    replica = _replica(accelerator, accelerators, model, gpus, cuda_graphs, must_fit=False)
+    replica = _replica(accelerator, accelerators, model, gpus, must_fit=False)
     prediction = predict_batch(
         replica, batch=batch, input_tokens=input_tokens, output_tokens=output_tokens
     )
@@ -98,7 +89,6 @@ def _replica(
     own: str | None,
     model: str,
     gpus: int,
-    graphs: bool,
     **more: Any,
 ) -> "Replica":
     from accelerators.catalog import load_catalog
@@ -109,7 +99,6 @@ def _replica(
         resolve(accelerator, load_catalog(own)),
         model,
         gpus=gpus,
-        launch="graph" if graphs else "eager",
         **more,
     )
 
@@ -130,11 +119,10 @@ def _draw(prediction: "Prediction", console: "Console", *, wide: bool) -> None:
         ("decode per token", prediction.decode_ms_per_token),
     ):
         key = phase.split()[0]
-        waits = " (hidden: the host is slower)" if body["host_bound"][key] else ""
         row = {
             "phase": phase,
             "time": format_duration(value / 1e3),
-            "bound by": body["bound"][key] + waits,
+            "bound by": body["bound"][key],
         }
         parts = {f"{name} ms": part for name, part in body["parts_ms"][key].items()}
         rows.append(row | (parts if wide else {}))
@@ -190,7 +178,6 @@ def serve_sim(
     gpu_memory_utilization: Annotated[
         str, typer.Option("--gpu-memory-utilization", help="Share of memory the engine takes.")
     ] = "0.9",
-    cuda_graphs: _GRAPHS = False,
     api_key_file: Annotated[
         str | None, typer.Option("--api-key-file", metavar="FILE", help="Ask clients for this key.")
     ] = None,
@@ -219,7 +206,6 @@ def serve_sim(
         accelerators,
         model,
         gpus,
-        cuda_graphs,
         max_model_len=max_model_len,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,

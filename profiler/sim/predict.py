@@ -52,7 +52,6 @@ class Prediction:
             "gpus": self.replica.gpus,
             "model": self.replica.model.name,
             "dtype": self.replica.model.dtype,
-            "launch": self.replica.launch,
             "batch": self.batch,
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
@@ -62,10 +61,6 @@ class Prediction:
                 self.prefill_ms + (self.output_tokens - 1) * self.decode_ms_per_token, 3
             ),
             "bound": {"prefill": self.prefill.bound, "decode": self.decode.bound},
-            "host_bound": {
-                "prefill": self.prefill.host_bound,
-                "decode": self.decode.host_bound,
-            },
             "parts_ms": {
                 "prefill": _parts(self.prefill),
                 "decode": _parts(self.decode),
@@ -86,7 +81,7 @@ def _parts(time: StepTime) -> dict[str, float]:
         "compute": round(time.compute_s * 1e3, 3),
         "memory": round(time.memory_s * 1e3, 3),
         "link": round(time.link_s * 1e3, 3),
-        "host": round(time.host_s * 1e3, 3),
+        "least": round(time.least_s * 1e3, 3),
         "fixed": round(time.fixed_s * 1e3, 3),
     }
 

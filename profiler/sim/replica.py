@@ -3,14 +3,12 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from accelerators.catalog import Accelerator
 from accelerators.units import format_bytes
 from profiler.errors import ProfilerUsageError
 from profiler.sim.models import ModelShape, load_shape
-
-Launch = Literal["eager", "graph"]
 
 BLOCK_TOKENS = 16
 _GIB = 2**30
@@ -53,7 +51,6 @@ class Replica:
         max_num_batched_tokens: tokens of one step.
         max_model_len: longest sequence served, tokens.
         gpu_memory_utilization: share of memory the engine may take.
-        launch: ``eager``, each kernel started by the host; ``graph``, a captured decode step.
     """
 
     accelerator: Accelerator
@@ -63,7 +60,6 @@ class Replica:
     max_num_batched_tokens: int
     max_model_len: int
     gpu_memory_utilization: float = 0.9
-    launch: Launch = "eager"
 
     @property
     def flops(self) -> float:
@@ -121,7 +117,6 @@ class Replica:
             "model": self.model.name,
             "parameters": self.model.parameters,
             "dtype": self.model.dtype,
-            "launch": self.launch,
             "max_num_seqs": self.max_num_seqs,
             "max_num_batched_tokens": self.max_num_batched_tokens,
             "max_model_len": self.max_model_len,
@@ -183,7 +178,6 @@ def make_replica(
     max_num_batched_tokens: int | None = None,
     max_model_len: int | None = None,
     gpu_memory_utilization: float = 0.9,
-    launch: Launch = "eager",
     must_fit: bool = True,
 ) -> Replica:
     """Return a replica with vLLM's defaults for what is not given.
@@ -196,7 +190,6 @@ def make_replica(
         max_num_batched_tokens: 2048, or 8192 on those.
         max_model_len: the model's context; what the KV cache can't hold is refused all the same.
         gpu_memory_utilization: share of memory the engine may take.
-        launch: how kernels are started.
         must_fit: refuse a model that leaves no room for the KV cache.
 
     Raises:
@@ -225,7 +218,6 @@ def make_replica(
         max_num_batched_tokens or (8192 if large else 2048),
         max_model_len or shape.context_tokens,
         gpu_memory_utilization,
-        launch,
     )
     replica.link_bytes_per_s  # noqa: B018 - refuse now what can't be joined
     if must_fit and not replica.kv_blocks:

@@ -1,19 +1,18 @@
 """How long one step of an engine takes: a roofline over the accelerator and the model's shape.
 
-A step computes on ``tokens`` new tokens of some sequences. Its time on the device is
+A step computes on some new tokens of some sequences. It takes
 
     max(compute, memory) + link
 
-and the step takes ``max(host, device)`` plus a fixed cost for each sequence, and another where
-prompts are among the tokens:
+and a fixed cost for each sequence, and another where prompts are among the tokens:
 
 - compute: 2 operations per parameter and token, and 4 per head dimension, layer and pair of
   attending tokens, over the dense rate of all accelerators;
 - memory: weights once, the KV cache of every sequence once, over the bandwidth of all;
-- link: two all-reduces a layer (Shoeybi et al., Megatron-LM), each a latency and
-  2 (n-1)/n of the activations over the one-direction bandwidth;
-- host: without captured graphs the host starts every kernel, and the device waits for it when
-  its own work is shorter.
+- link: two all-reduces a layer (Shoeybi et al., Megatron-LM), each a start, a latency for each
+  hop of the ring, and 2 (n-1)/n of the activations over the one-direction bandwidth.
+
+No step is shorter than a least time a layer, however fast the device.
 
 The constants are the same for every accelerator, model and batch. They were fitted to times of
 Llama-2-70B on A100-80GB measured in 2023 (benchmarks/simulator.md has data, errors and limits).
@@ -35,23 +34,24 @@ class Constants:
     """What a data sheet does not say.
 
     Attributes:
-        compute_efficiency, memory_efficiency: share of the peak that kernels reach.
+        compute_efficiency: share of the peak rate that matrix multiplications reach.
+        memory_efficiency: share of the peak bandwidth that decoding reaches.
         link_efficiency: share of the one-direction bandwidth that large all-reduces reach.
-        allreduce_latency_s: of one all-reduce, however small.
-        host_s_per_layer: to start one layer's kernels, in eager mode.
-        graph_s_per_layer: the same within a captured graph.
+        allreduce_s: to start one all-reduce, however small.
+        allreduce_hop_s: and for each accelerator but one.
         sequence_s: per sequence and step: scheduling, sampling.
         prefill_s: per step that holds prompt tokens.
+        least_layer_s: least time of a layer; a guess, since no measured row comes near it.
     """
 
     compute_efficiency: float = 0.66
-    memory_efficiency: float = 0.68
-    link_efficiency: float = 0.25
-    allreduce_latency_s: float = 40e-6
-    host_s_per_layer: float = 0.55e-3
-    graph_s_per_layer: float = 0.02e-3
+    memory_efficiency: float = 0.72
+    link_efficiency: float = 0.30
+    allreduce_s: float = 60e-6
+    allreduce_hop_s: float = 22e-6
     sequence_s: float = 0.1e-3
-    prefill_s: float = 15e-3
+    prefill_s: float = 8e-3
+    least_layer_s: float = 0.1e-3
 
 
 CONSTANTS = Constants()
@@ -83,26 +83,21 @@ class StepTime:
     compute_s: float
     memory_s: float
     link_s: float
-    host_s: float
+    least_s: float
     fixed_s: float
 
     @property
     def total_s(self) -> float:
         """What the step takes."""
         device = max(self.compute_s, self.memory_s) + self.link_s
-        return max(device, self.host_s) + self.fixed_s
+        return max(device, self.least_s) + self.fixed_s
 
     @property
     def bound(self) -> Bound:
-        """The part that takes most of the device's time."""
+        """The part that takes most of the step."""
         if self.link_s > max(self.compute_s, self.memory_s):
             return "link"
         return "compute" if self.compute_s > self.memory_s else "memory"
-
-    @property
-    def host_bound(self) -> bool:
-        """Whether the device waits for the host, so that a faster one would not help."""
-        return self.host_s > max(self.compute_s, self.memory_s) + self.link_s
 
 
 class StepModel:
@@ -126,13 +121,10 @@ class StepModel:
         self._kv_s = replica.kv_bytes_per_token / bandwidth
         reduced = 2 * (gpus - 1) / gpus * 2 * model.hidden
         link = replica.link_bytes_per_s * constants.link_efficiency
-        self._link_fixed_s = 2 * model.layers * constants.allreduce_latency_s if gpus > 1 else 0.0
+        latency = constants.allreduce_s + (gpus - 1) * constants.allreduce_hop_s
+        self._link_fixed_s = 2 * model.layers * latency if gpus > 1 else 0.0
         self._link_token_s = 2 * model.layers * reduced / link
-        per_layer = (
-            constants.graph_s_per_layer if replica.launch == "graph" else constants.host_s_per_layer
-        )
-        self._decode_host_s = model.layers * per_layer
-        self._prefill_host_s = model.layers * constants.host_s_per_layer
+        self._least_s = model.layers * constants.least_layer_s
         self._constants = constants
         self._bases: dict[int, StepTime] = {}
 
@@ -146,7 +138,7 @@ class StepModel:
             + self._pair_s * step.attention_pairs,
             memory_s=self._weights_s + self._expert_s * experts + self._kv_s * step.context_tokens,
             link_s=self._link_fixed_s + self._link_token_s * step.tokens,
-            host_s=self._prefill_host_s if step.prefill else self._decode_host_s,
+            least_s=self._least_s,
             fixed_s=fixed + (self._constants.prefill_s if step.prefill else 0.0),
         )
 
@@ -160,7 +152,7 @@ class StepModel:
         at = self._decode_base(sequences)
         compute = at.compute_s + self._pair_s * context_tokens
         memory = at.memory_s + self._kv_s * context_tokens
-        return max(max(compute, memory) + at.link_s, at.host_s) + at.fixed_s
+        return max(max(compute, memory) + at.link_s, at.least_s) + at.fixed_s
 
     def decode_times_s(
         self, sequences: int, context_tokens: npt.NDArray[np.int64]
@@ -170,7 +162,7 @@ class StepModel:
         compute = at.compute_s + self._pair_s * context_tokens
         memory = at.memory_s + self._kv_s * context_tokens
         device = np.maximum(compute, memory) + at.link_s
-        times: npt.NDArray[np.float64] = np.maximum(device, at.host_s) + at.fixed_s
+        times: npt.NDArray[np.float64] = np.maximum(device, at.least_s) + at.fixed_s
         return times
 
     def _decode_base(self, sequences: int) -> StepTime:

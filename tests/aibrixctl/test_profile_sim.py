@@ -51,16 +51,6 @@ def test_predict_warns_of_a_batch_that_does_not_fit(cli_json: Callable[..., Any]
     assert body["warnings"][0]["code"] == "sim.does_not_fit"
 
 
-def test_predict_with_captured_graphs_is_faster_where_the_host_was_slow(
-    cli_json: Callable[..., Any],
-) -> None:
-    words = ("profile", "predict", "--accelerator", "h100", "--model", "llama-3-8b")
-    sizes = ("--input-tokens", "128", "--output-tokens", "128")
-    eager, graphs = (cli_json(*words, *sizes, *more)["data"] for more in ((), ("--cuda-graphs",)))
-    assert eager["host_bound"]["decode"]
-    assert graphs["decode_ms_per_token"] < eager["decode_ms_per_token"]
-
-
 def test_bad_input_is_a_usage_error_that_names_it(cli_json: Callable[..., Any], tmp_path) -> None:
     sizes = ("--input-tokens", "8", "--output-tokens", "8")
     for accelerator, model, gpus, code in (
