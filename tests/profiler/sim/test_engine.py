@@ -108,7 +108,28 @@ def test_a_run_of_steps_equals_single_steps(load) -> None:
     assert engine.preemptions == other.preemptions
 
 
-def test_blocks_held_are_those_of_the_tokens_stored() -> None:
+@settings(deadline=None)
+@given(
+    st.lists(sizes, min_size=1, max_size=12), st.integers(15, 60), st.integers(1, 8), st.booleans()
+)
+def test_blocks_in_use_are_those_of_the_tokens_stored(asked, blocks, seqs, bulk) -> None:
+    """With prompts computed in one step, every running request stores all but its last token."""
+    engine = Engine(small_replica(blocks, seqs=seqs, budget=4096))
+    for key, (inputs, outputs) in enumerate(asked):
+        engine.add(Request(key, inputs, outputs))
+    tokens: Counter[Request] = Counter()
+    while not engine.idle:
+        before = {request: request.preemptions for request in engine.decoding()}
+        advance = engine.advance(np.inf) if bulk else engine.step()
+        for request, count in before.items():
+            if request.preemptions == count:
+                tokens[request] += len(advance.step_s)
+        tokens.update(advance.first)
+        stored = [r.input_tokens + tokens[r] - 1 for r in engine.decoding()]
+        assert round(engine.kv_cache_usage * blocks, 6) == sum(map(blocks_of, stored))
+
+
+def test_blocks_held_by_one_request_step_by_step() -> None:
     """One request of 20 tokens in and 30 out stores 49 tokens at its end, in 4 blocks."""
     engine = Engine(small_replica(20))
     engine.add(Request(0, 20, 30))
