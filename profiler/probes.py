@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from accelerators.errors import ToolError, UnreachableError
+from profiler.errors import ProfilerUsageError
 from profiler.run_config import ProfileConfig
 from profiler.samples import LoadSummary
 from profiler.targets import Target
@@ -104,6 +105,11 @@ class Engine:
             if not self.reached:
                 raise
             return Measurement(failed_probe(error.message), lost=error)
+        except ProfilerUsageError as error:
+            # Already the first, lone request of this size was refused.
+            if error.code != "load.refused" or not _says_too_long(error.message):
+                raise
+            return Measurement(ProbeOutcome("miss", reasons=("context_length",)))
         self.reached = True
         if not run.complete:
             raise InterruptedProbeError
@@ -117,7 +123,11 @@ class Engine:
 
 def _with_context_length(summary: LoadSummary, messages: dict[str, str]) -> LoadSummary:
     """Name the cause when an engine refused every request for its length."""
-    text = messages.get("http_400", "").lower()
-    if set(summary.by_cause) == {"http_400"} and any(word in text for word in _CONTEXT_TEXTS):
+    too_long = _says_too_long(messages.get("http_400", ""))
+    if set(summary.by_cause) == {"http_400"} and too_long:
         return replace(summary, by_cause={"context_length": summary.failed})
     return summary
+
+
+def _says_too_long(message: str) -> bool:
+    return any(words in message.lower() for words in _CONTEXT_TEXTS)
