@@ -104,6 +104,7 @@ class Plan:
     Attributes:
         replicas: name of every type to replicas.
         gpus: name of every type to GPUs.
+        replica_usd_per_hour: name of every type to the cost of one replica.
         cost_usd_per_hour: of all replicas.
         lower_bound_usd_per_hour: proven: no plan is cheaper.
         lp_bound_usd_per_hour: cost if replicas could be fractions.
@@ -125,6 +126,7 @@ class Plan:
 
     replicas: dict[str, int]
     gpus: dict[str, int]
+    replica_usd_per_hour: dict[str, float]
     cost_usd_per_hour: float
     lower_bound_usd_per_hour: float
     lp_bound_usd_per_hour: float
@@ -229,6 +231,7 @@ def _parse(body: dict[str, Any]) -> Plan:
         **{name: float(body[name]) for name in numbers},
         replicas={name: int(n) for name, n in body["replicas"].items()},
         gpus={name: int(n) for name, n in body["gpus"].items()},
+        replica_usd_per_hour={n: float(c) for n, c in body["replica_usd_per_hour"].items()},
         solver_status=str(body["solver_status"]),
         routing=tuple(Route(**_known(Route, route)) for route in body["routing"]),
         utilization={name: float(u) for name, u in body["utilization"].items()},

@@ -127,6 +127,7 @@ def _plan(problem: Problem, answer: "Incumbent", status: str) -> Plan:
     return Plan(
         replicas=replicas,
         gpus={kind.name: replicas[kind.name] * kind.gpus_per_replica for kind in problem.types},
+        replica_usd_per_hour={kind.name: kind.cost_usd_per_hour for kind in problem.types},
         cost_usd_per_hour=cost,
         lower_bound_usd_per_hour=0.0,
         lp_bound_usd_per_hour=0.0,

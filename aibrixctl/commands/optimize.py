@@ -1,0 +1,273 @@
+"""``aibrixctl optimize plan | show``."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aibrixctl.command import command, session
+from aibrixctl.exit_codes import ExitCode
+from aibrixctl.result import Problem as Message
+from aibrixctl.result import Result
+from aibrixctl.signals import interruptible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from optimizer.limits import Limits
+    from optimizer.plan import Plan
+    from optimizer.problem import Problem
+
+_EXAMPLES = (
+    (
+        "aibrixctl optimize plan --profiles profiles --workload trace.csv --out plan.json",
+        "the cheapest mix for a trace",
+    ),
+    (
+        "aibrixctl optimize plan --profiles profiles --workload trace.csv --rate 40 "
+        "--available a10=8,l20=4 --headroom 20% --current l20=6",
+        "at 40 requests/s, with the GPUs there are, against what runs now",
+    ),
+    ("aibrixctl optimize plan --problem melange.json -o json", "a Mélange configuration as it is"),
+)
+
+
+@command("optimize plan", examples=_EXAMPLES, schema="optimize-plan")
+def plan(
+    more_profiles: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TABLE]…", help="More tables, as if each had --profiles."),
+    ] = None,
+    profiles: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--profiles",
+            metavar="FILE|DIR",
+            help="Throughput table, or folder of *.table.json. Repeatable.",
+        ),
+    ] = None,
+    problem: Annotated[
+        str | None,
+        typer.Option("--problem", metavar="FILE", help="Mélange configuration, in place of both."),
+    ] = None,
+    workload: Annotated[
+        str | None, typer.Option("--workload", metavar="FILE", help="Trace or histogram.")
+    ] = None,
+    workload_format: Annotated[
+        str | None,
+        typer.Option("--workload-format", metavar="NAME", help="Read the workload as this format."),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", help="Requests/s, in place of the workload's own.")
+    ] = None,
+    available: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--available", metavar="NAME=GPUS,…", help="GPUs there are of a type or accelerator."
+        ),
+    ] = None,
+    minimum: Annotated[
+        list[str] | None, typer.Option("--min", metavar="NAME=N,…", help="At least N replicas.")
+    ] = None,
+    maximum: Annotated[
+        list[str] | None, typer.Option("--max", metavar="NAME=N,…", help="At most N replicas.")
+    ] = None,
+    headroom: Annotated[
+        str, typer.Option("--headroom", help="Share of every replica's throughput to keep free.")
+    ] = "0%",
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slo",
+            metavar="METRIC_STAT<=LIMIT",
+            help="Refuse tables that were measured under another SLO. Repeatable.",
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option("--budget", metavar="USD", help="Most dollars per hour.")
+    ] = None,
+    cost: Annotated[
+        list[str] | None,
+        typer.Option("--cost", metavar="NAME=USD,…", help="Dollars per hour of one replica."),
+    ] = None,
+    current: Annotated[
+        list[str] | None,
+        typer.Option("--current", metavar="NAME=N,…", help="Replicas that run now, to compare."),
+    ] = None,
+    out_of_range: Annotated[
+        str,
+        typer.Option(
+            "--out-of-range",
+            metavar="refuse|extrapolate|drop",
+            help="Requests beyond the largest bucket: refuse them, count them as larger work in "
+            "the outermost bucket, or leave them out.",
+        ),
+    ] = "refuse",
+    time_limit: Annotated[
+        str, typer.Option("--time-limit", help="For solving; the best plan so far is kept.")
+    ] = "30s",
+    gap: Annotated[
+        float, typer.Option("--gap", help="Stop when proven within this share of the cheapest.")
+    ] = 1e-3,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="Write the plan there.")
+    ] = None,
+) -> Result:
+    """Find the cheapest mix of GPUs that serves a workload within the SLO.
+
+    Every request is counted in the smallest bucket that holds it. Buckets may be split between
+    types; replicas are whole. The plan says which type serves which bucket, how busy each is,
+    what the mix saves against single types, and how far from the cheapest possible it may be.
+
+    Exit code 11: no plan meets the limits; the message names what would.
+    """
+    from accelerators.errors import UsageError
+    from accelerators.units import parse_duration
+    from aibrixctl.assignments import whole_numbers
+    from optimizer import plan as plans
+    from optimizer.limits import apply
+    from optimizer.planner import make_plan
+    from optimizer.solver import Solver
+
+    if not 0 <= gap < 1:
+        raise UsageError("option.gap", f"--gap is {gap:g}; expected 0 or more, below 1")
+    limit_s = parse_duration(time_limit)
+    if limit_s <= 0:
+        raise UsageError("option.time_limit", "--time-limit is 0; expected more than 0")
+    running = whole_numbers("--current", current)
+    limits = _limits(headroom, available, minimum, maximum, budget)
+    tables = [*(profiles or ()), *(more_profiles or ())]
+    with Solver() as solver, interruptible() as stop:
+        asked = _problem(
+            problem, tables, workload, workload_format, rate, out_of_range, cost, slo or []
+        )
+        session().reporter.detail(f"{len(asked.buckets)} buckets, {len(asked.types)} GPU types")
+        found = make_plan(
+            apply(asked, limits),
+            current=running,
+            limit_s=limit_s,
+            gap=gap,
+            stop=stop,
+            solver=solver,
+        )
+    if out:
+        plans.save(found, out)
+    return _result(found, stop.exit_code if stop.is_set() else ExitCode.OK, gap)
+
+
+def _limits(
+    headroom: str,
+    available: list[str] | None,
+    minimum: list[str] | None,
+    maximum: list[str] | None,
+    budget: float | None,
+) -> "Limits":
+    from accelerators.units import parse_fraction
+    from aibrixctl.assignments import whole_numbers
+    from optimizer.limits import Limits
+
+    return Limits(
+        headroom=parse_fraction(headroom),
+        available=whole_numbers("--available", available),
+        minimum=whole_numbers("--min", minimum),
+        maximum=whole_numbers("--max", maximum),
+        budget_usd_per_hour=budget,
+    )
+
+
+def _problem(
+    problem: str | None,
+    tables: list[str],
+    workload: str | None,
+    workload_format: str | None,
+    rate: float | None,
+    out_of_range: str,
+    cost: list[str] | None,
+    slo: list[str],
+) -> "Problem":
+    from accelerators.errors import UsageError
+    from aibrixctl.assignments import numbers
+
+    if out_of_range not in ("refuse", "extrapolate", "drop"):
+        raise UsageError(
+            "option.out_of_range",
+            f"--out-of-range is {out_of_range!r}; expected refuse, extrapolate or drop",
+        )
+    if problem is not None:
+        given = [
+            name
+            for name, value in (
+                ("--profiles", tables),
+                ("--workload", workload),
+                ("--cost", cost),
+                ("--slo", slo),
+            )
+            if value
+        ]
+        if given:
+            raise UsageError(
+                "option.conflict", f"--problem holds all of it; leave out {', '.join(given)}"
+            )
+        from optimizer import melange
+
+        return melange.load(problem, request_rate=rate)
+    if not tables or workload is None:
+        missing = "--profiles" if not tables else "--workload"
+        raise UsageError(
+            "option.missing",
+            f"{missing} is missing",
+            hint="give --profiles and --workload, or --problem",
+        )
+    from optimizer.from_tables import build, load_tables
+    from optimizer.workload import read
+    from profiler.slo import parse_slos
+
+    return build(
+        load_tables(tables),
+        read(workload, format_name=workload_format, request_rate=rate),
+        out_of_range=out_of_range,  # type: ignore[arg-type]
+        costs=numbers("--cost", cost),
+        expected_slos=parse_slos(slo),
+    )
+
+
+def _result(found: "Plan", exit_code: int, gap: float | None = None) -> Result:
+    document = found.to_json()
+    warnings = [Message("plan.note", text) for text in found.warnings]
+    if gap is not None and found.solver_status != "optimal":
+        warnings.append(
+            Message(
+                "plan.gap",
+                f"stopped before the gap was proven: at most {found.gap:.2%} dearer than the "
+                f"cheapest, {gap:.2%} was asked for",
+                hint="give more time with --time-limit",
+            )
+        )
+
+    def view(console: "Console", wide: bool) -> None:
+        from aibrixctl.plan_view import draw
+
+        draw(console, found, wide=wide)
+
+    interrupted = exit_code != ExitCode.OK
+    return Result(
+        document,
+        rows=document["routing"],
+        record="route",
+        view=view,
+        status="partial" if interrupted else "success",
+        exit_code=exit_code,
+        warnings=tuple(warnings),
+    )
+
+
+@command(
+    "optimize show",
+    examples=(("aibrixctl optimize show plan.json", "draw a plan that was saved"),),
+)
+def show_plan(
+    path: Annotated[str, typer.Argument(metavar="PLAN", help="File that `optimize plan` wrote.")],
+) -> Result:
+    """Draw a plan: the mix, its cost, what it saves, and which bucket goes where."""
+    from optimizer.plan import load
+
+    return _result(load(path), ExitCode.OK)
