@@ -12,7 +12,7 @@ from profiler.sim.engine import Advance, Engine, Request
 from profiler.sim.models import ModelShape
 from profiler.sim.replica import BLOCK_TOKENS, Replica, blocks_of, make_replica
 
-SHAPE = ModelShape("small", 2, 256, 8, 8, 32, 512, 1000, 4096)
+SHAPE = ModelShape("small", 2, 2048, 16, 16, 128, 4096, 1000, 4096)
 
 
 def small_replica(blocks: int, *, seqs: int = 8, budget: int = 64) -> Replica:
@@ -39,7 +39,7 @@ def loads(draw: st.DrawFn) -> tuple[Engine, list[tuple[float, Request]]]:
             budget=draw(st.integers(8, 256)),
         )
     )
-    gaps = st.one_of(st.just(0.0), st.floats(0, 0.5))
+    gaps = st.one_of(st.just(0.0), st.floats(0, 0.02))
     due, requests = 0.0, []
     for key, (inputs, outputs) in enumerate(draw(st.lists(sizes, min_size=1, max_size=12))):
         due += draw(gaps)
@@ -76,6 +76,12 @@ def drive(
     return ended, dict(tokens), steps
 
 
+def lone_steps(engine: Engine) -> list[float]:
+    """Return the step times of one more request: those of a fresh engine, if nothing is left."""
+    engine.add(Request(0, 40, 4))
+    return [float(engine.step().step_s[0]) for _ in range(4)]
+
+
 def check(engine: Engine, advance: Advance) -> None:
     """What holds after every step."""
     assert 0 <= engine.kv_cache_usage <= 1
@@ -93,6 +99,7 @@ def test_every_request_gets_exactly_its_tokens_and_all_blocks_come_back(load, bu
     assert tokens == {request.key: request.output_tokens for _, request in requests}
     assert engine.kv_cache_usage == 0
     assert (engine.running, engine.waiting) == (0, 0)
+    assert lone_steps(engine) == lone_steps(Engine(engine.replica))
 
 
 @settings(deadline=None)
@@ -155,6 +162,16 @@ def test_the_last_admitted_gives_way_and_comes_back() -> None:
     assert engine.preemptions == late.preemptions
 
 
+def test_a_run_ends_with_the_first_step_that_reaches_the_time() -> None:
+    engine = Engine(small_replica(60))
+    engine.add(Request(0, 16, 500))
+    engine.step()
+    until = engine.clock_s + 0.01
+    ends = engine.advance(until).end_s
+    assert len(ends) > 5
+    assert ends[-2] < until <= ends[-1]
+
+
 def test_prompts_are_cut_to_the_token_budget_while_others_decode() -> None:
     engine = Engine(small_replica(60, budget=32))
     engine.add(Request(0, 16, 50))
@@ -168,6 +185,14 @@ def test_prompts_are_cut_to_the_token_budget_while_others_decode() -> None:
         first = advance.first
         steps += 1
     assert steps == -(-100 // 31)
+
+
+def test_prompts_of_one_step_share_its_token_budget() -> None:
+    engine = Engine(small_replica(60, budget=128))
+    for key in range(3):
+        engine.add(Request(key, 60, 5))
+    assert [request.key for request in engine.step().first] == [0, 1]
+    assert [request.key for request in engine.step().first] == [2]
 
 
 def test_requests_start_in_order_even_if_a_later_one_would_fit() -> None:

@@ -8,6 +8,7 @@ from accelerators.names import resolve
 from profiler.samples import summarise
 from profiler.sim.predict import predict
 from profiler.sim.replica import make_replica
+from profiler.sim.roofline import Step, StepModel
 from profiler.sim.run import simulate, simulate_closed_loop
 
 A10 = make_replica(resolve("a10"), "llama-2-7b")
@@ -20,6 +21,18 @@ def test_a_lone_request_takes_the_predicted_times() -> None:
     decode = (samples.last_token_s[0] - samples.first_token_s[0]) / 127
     assert ttft * 1e3 == pytest.approx(prediction.prefill_ms, rel=1e-9)
     assert decode * 1e3 == pytest.approx(prediction.decode_ms_per_token, rel=1e-3)
+
+
+def test_a_long_prompt_takes_the_time_of_its_chunks() -> None:
+    """3,000 tokens in chunks of 2,048 and 952; the second reads what the first has stored."""
+    samples = simulate(A10, [0.0], [3000], [1])
+    model = StepModel(A10)
+    chunks = (
+        Step(2048, 0, 2048 * 2049 / 2, 2048, prefill=True),
+        Step(952, 1, 952 * (2048 + 953 / 2), 3000, prefill=True),
+    )
+    expected = sum(model.time(chunk).total_s for chunk in chunks)
+    assert samples.first_token_s[0] == pytest.approx(expected, rel=1e-12)
 
 
 @settings(deadline=None, max_examples=30)
@@ -44,6 +57,19 @@ def test_every_served_request_has_all_its_tokens_in_order(load) -> None:
     )
     assert np.sum(samples.gap_s * samples.gap_weight) == pytest.approx(
         np.sum((samples.last_token_s - samples.first_token_s)[served])
+    )
+
+
+def test_the_time_lost_to_preemption_is_a_gap_of_the_request_that_lost_it() -> None:
+    """Ten requests of 300 tokens in 1,700 tokens of memory: some have to wait half way."""
+    tight = make_replica(resolve("a10"), "llama-2-7b", gpu_memory_utilization=0.63)
+    assert tight.kv_blocks * 16 < 2000
+    samples = simulate(tight, [0.0] * 10, [100] * 10, [200] * 10)
+    lost = samples.gap_s > 5 * np.median(samples.gap_s)
+    assert lost.any()
+    assert np.all(samples.gap_weight[lost & (samples.gap_s > 1)] == 1)
+    assert np.sum(samples.gap_s * samples.gap_weight) == pytest.approx(
+        np.sum(samples.last_token_s - samples.first_token_s)
     )
 
 
