@@ -128,24 +128,29 @@ class Body:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _take_many(self, data: bytes, position: int, parts: list[bytes]) -> int:
-        """Take the whole chunks at the head of the data in one go, if no payload holds a CRLF.
+        """Take the whole chunks at the head of the data in one go, if no payload holds a CR.
 
-        Sizes and payloads then alternate between the CRLFs, and every length must agree.
+        Between the CRs stand a size, a payload, a size and so on, each but the first with the LF
+        of its line end before it, and every length must agree. Most of a run's parsing is this.
         """
         if self._left or self._skip or self._trailer:
             return position
-        pieces = (data[position:] if position else data).split(b"\r\n")
+        pieces = (data[position:] if position else data).split(b"\r")
         whole = (len(pieces) - 1) // 2 * 2
+        if whole and not pieces[whole]:
+            # The LF after the last payload is still to come.
+            whole -= 2
         sizes, payloads = pieces[0:whole:2], pieces[1:whole:2]
         known = {size: _plain_size(size) for size in set(sizes)}
         lengths = [known[size] for size in sizes]
         if 0 in lengths:
-            count = lengths.index(0)
-            sizes, payloads, lengths = sizes[:count], payloads[:count], lengths[:count]
-        if lengths != list(map(len, payloads)):
+            end = lengths.index(0)
+            sizes, payloads, lengths = sizes[:end], payloads[:end], lengths[:end]
+        if not lengths or lengths != [len(payload) - 1 for payload in payloads]:
             return position
-        parts += payloads
-        return position + sum(lengths) + sum(map(len, sizes)) + 4 * len(sizes)
+        parts += [payload[1:] for payload in payloads]
+        # Each pair has two CRs; its two LFs are in the pieces, but for the first and the last.
+        return position + sum(map(len, sizes)) + sum(lengths) + 3 * len(lengths) + 1
 
     def _resume(self, data: bytes, parts: list[bytes]) -> int:
         """Take what belongs to the open chunk and to the line end after it; return its length."""

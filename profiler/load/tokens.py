@@ -120,8 +120,9 @@ class TokenStream:
         last = block.rfind(self._joint, position)
         if last >= 0:
             stop = last + len(self._suffix)
-            events = block.count(b"\n\n", position, stop)
-            if events == block.count(self._joint, position):
+            events = block.count(self._joint, position)
+            # Two line ends each and none else: every event up to there ends in a joint.
+            if block.count(b"\n", position, stop) == 2 * events:
                 return events, stop
         stop = block.index(b"\n\n", position) + 2
         return (1, stop) if block.endswith(self._suffix, position, stop) else (0, position)
