@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimizer.errors import OptimizerUsageError
@@ -12,11 +11,10 @@ from profiler import slo as slos
 from profiler import table as tables
 from profiler.slo import Slo
 from profiler.table import Cell, ThroughputTable
+from profiler.table_files import files_of
 
 if TYPE_CHECKING:
     from optimizer.workload import Demand, OutOfRange, Workload
-
-SUFFIX = ".table.json"
 
 
 @dataclass(frozen=True)
@@ -37,18 +35,7 @@ def load_tables(paths: Iterable[str | os.PathLike[str]]) -> tuple[Source, ...]:
     """
     from optimizer.workload.collect import digest
 
-    files: list[Path] = []
-    for path in map(Path, paths):
-        found = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
-        if not found:
-            raise OptimizerUsageError(
-                "tables.none",
-                f"{path} holds no *{SUFFIX}",
-                hint="make tables with `aibrixctl profile run --out DIR`",
-                target=str(path),
-            )
-        files += [file for file in found if file not in files]
-    read = [Source(tables.load(file), str(file), digest(file)) for file in files]
+    read = [Source(tables.load(file), str(file), digest(file)) for file in files_of(paths)]
     by_target: dict[str, Source] = {}
     for source in read:
         other = by_target.setdefault(source.table.target, source)

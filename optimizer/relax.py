@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+from accelerators.units import format_duration
 from optimizer.errors import InfeasibleError
 from optimizer.problem import Problem, Service
 from optimizer.solver import Solver
@@ -207,9 +208,15 @@ def describe(relaxation: Relaxation) -> str:
     if kind == "workload":
         return f"leaving out these requests ({relaxation['drop_share']:.2%})"
     if kind == "slo":
-        limits = ", ".join(f"{n}<={v:g}ms" for n, v in relaxation["limits_ms"].items())
+        limits = ", ".join(
+            f"{name}<={format_duration(limit_ms / 1e3).replace(' ', '')}"
+            for name, limit_ms in relaxation["limits_ms"].items()
+        )
         missed = ", ".join(relaxation["missed"])
         return f"an SLO of {limits}" if limits else f"a looser SLO ({missed or 'not known which'})"
-    parts = [f"{n} more GPUs of {name}" for name, n in relaxation["extra_gpus"].items()]
+    parts = [
+        f"{n} more GPU{'s' if n > 1 else ''} of {name}"
+        for name, n in relaxation["extra_gpus"].items()
+    ]
     parts += [f"up to {n} replicas of {m}" for m, n in relaxation.get("max_replicas", {}).items()]
     return " and ".join(parts)

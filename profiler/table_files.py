@@ -18,11 +18,11 @@ def path_in(folder: str | os.PathLike[str], target: str) -> Path:
     return Path(folder) / f"{target}{SUFFIX}"
 
 
-def load_all(paths: Iterable[str | os.PathLike[str]]) -> list[ThroughputTable]:
-    """Return the tables of files, and of folders of ``*.table.json``, in the order given.
+def files_of(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Return table files, and those of folders (``*.table.json``), each once, in the order given.
 
     Raises:
-        UsageError: unreadable, another document or another version, or a folder without tables.
+        ProfilerUsageError: a folder without tables.
     """
     files: list[Path] = []
     for path in map(Path, paths):
@@ -35,7 +35,16 @@ def load_all(paths: Iterable[str | os.PathLike[str]]) -> list[ThroughputTable]:
                 target=str(path),
             )
         files += [file for file in found if file not in files]
-    return [tables.load(file) for file in files]
+    return files
+
+
+def load_all(paths: Iterable[str | os.PathLike[str]]) -> list[ThroughputTable]:
+    """Return the tables of files, and of folders of ``*.table.json``, in the order given.
+
+    Raises:
+        UsageError: unreadable, another document or another version, or a folder without tables.
+    """
+    return [tables.load(file) for file in files_of(paths)]
 
 
 def with_costs(

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optimizer.errors import OptimizerUsageError
+from accelerators.errors import UsageError
+from optimizer.errors import InfeasibleError, OptimizerUsageError
 from optimizer.from_tables import build, load_tables
 from optimizer.planner import make_plan
 from optimizer.solver import Solver
@@ -110,7 +111,7 @@ def test_requests_beyond_the_table(tables_in: Callable[..., Path]) -> None:
 def test_folders_without_tables_and_doubled_targets_are_refused(
     tmp_path: Path, tables_in: Callable[..., Path]
 ) -> None:
-    with pytest.raises(OptimizerUsageError, match=r"holds no \*\.table\.json"):
+    with pytest.raises(UsageError, match=r"holds no \*\.table\.json"):
         load_tables([tmp_path])
     folder = tables_in(make_table("a", FAST))
     again = tmp_path / "other.json"
@@ -118,3 +119,14 @@ def test_folders_without_tables_and_doubled_targets_are_refused(
     assert len(load_tables([folder, folder / "a.table.json"])) == 1
     with pytest.raises(OptimizerUsageError, match="both of target 'a'"):
         load_tables([folder, again])
+
+
+def test_the_slo_that_would_do_is_named(tables_in: Callable[..., Path], solver: Solver) -> None:
+    """The table saw 2.6 s at one request at a time, against a limit of 2 s."""
+    problem = build(load_tables([tables_in(make_table("slow", SLOW))]), workload())
+    with pytest.raises(InfeasibleError) as caught:
+        make_plan(problem, solver=solver)
+    relaxation = next(r for r in caught.value.details["relaxations"] if r["kind"] == "slo")
+    assert relaxation["buckets"] == ["512x128"]
+    assert relaxation["limits_ms"] == {"ttft_p99": 2600}
+    assert "ttft_p99<=2.6s" in caught.value.hint
