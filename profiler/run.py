@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -17,10 +17,11 @@ from profiler.neighbours import guess
 from profiler.probes import InterruptedProbeError, Prober, prober_of
 from profiler.run_config import ProfileConfig, check
 from profiler.search import SearchResult, find_max_rate
+from profiler.slo import Slo
 from profiler.table import Cell, Provenance, ThroughputTable
 from profiler.table_files import path_in
 from profiler.targets import Target
-from profiler.verdict import ProbeOutcome
+from profiler.verdict import ProbeOutcome, needed_requests
 
 # Below this no engine is probed: a window with the requests that a percentile needs would last
 # for hours.
@@ -215,7 +216,7 @@ class _Run:
             self.engines.setdefault(target.name, probe.engine)
         if probe.lost is not None and found.status == "not_measured":
             self.lost[target.name] = probe.lost
-        cell = _cell(bounds, found)
+        cell = _cell(bounds, found, self.config.slos)
         if probe.fresh:
             self.journal.append({"type": "cell", "target": target.name, **cell.to_json()})
         return cell
@@ -225,8 +226,11 @@ class _Run:
         self.on_step(Step(target.name, *bounds, self.done, total, **what))
 
 
-def _cell(bounds: tuple[int, int], found: SearchResult) -> Cell:
-    at = found.at
+def _cell(bounds: tuple[int, int], found: SearchResult, slos: Sequence[Slo]) -> Cell:
+    at, needed = found.at, needed_requests(slos)
+    notes = found.notes
+    if at is not None and found.max_request_rate and at.requests < needed:
+        notes += (f"percentiles rest on {at.requests} requests; {needed} are needed",)
     return Cell(
         *bounds,
         status=found.status,
@@ -236,5 +240,5 @@ def _cell(bounds: tuple[int, int], found: SearchResult) -> Cell:
         output_tokens_per_s=at.output_tokens_per_s if at and found.max_request_rate else None,
         limited_by=found.limited_by,
         probes=found.probes,
-        notes=found.notes,
+        notes=notes,
     )

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 _LONE_REQUESTS = 5
 _APART_S = 1e6
 # Stages of a probe in times that a request spends in the replica at that load.
-_WARMUP, _WINDOW, _COOLDOWN = 2.0, 8.0, 1.0
+_WARMUP, _WINDOW, _COOLDOWN = 3.0, 12.0, 1.0
 # Requests per place of the replica that measure its capacity, and the share that is timed.
 _PER_PLACE, _TIMED = 4, (0.1, 0.7)
 _PER_PLACE_OVERLOADED, _TIMED_OVERLOADED, _OVERLOAD = 8, (0.3, 0.7), 1.3
 # Above this share of its capacity, bursts that no window is long enough to meet build queues
 # that take minutes to drain.
-_SUSTAINED_SHARE = 0.93
+_SUSTAINED_SHARE = 0.9
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from profiler.slo import Slo
 
 Verdict = Literal["pass", "miss", "client_limited", "error"]
 
-# Five expected requests beyond a percentile keep one straggler from deciding it; one beyond it is
-# the least at which the percentile is more than the maximum.
-_WANTED_REQUESTS = {"mean": 50, "p50": 50, "p90": 50, "p95": 100, "p99": 500}
+# Wanted where requests cost nothing: a p99 then has five requests beyond it, and neighbours in
+# time, whose latencies resemble each other, still leave enough independent ones for the others.
+_WANTED_REQUESTS = {"mean": 200, "p50": 200, "p90": 300, "p95": 400, "p99": 500}
+# Needed at least: one request beyond a p99, and enough for the others to be more than a maximum.
 _NEEDED_REQUESTS = {"mean": 20, "p50": 20, "p90": 20, "p95": 20, "p99": 100}
 MAX_FAILED_SHARE = 0.01
 MAX_UNDELIVERED_SHARE = 0.05
@@ -25,7 +26,7 @@ MAX_UNDELIVERED_SHARE = 0.05
 
 def wanted_requests(slos: Sequence[Slo]) -> int:
     """Return how many requests a good probe of these objectives has in its window."""
-    return max((_WANTED_REQUESTS[slo.statistic] for slo in slos), default=50)
+    return max((_WANTED_REQUESTS[slo.statistic] for slo in slos), default=200)
 
 
 def needed_requests(slos: Sequence[Slo]) -> int:

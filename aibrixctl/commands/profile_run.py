@@ -127,7 +127,8 @@ def run(
     even one request at a time meets the SLO; cells where the client was the bottleneck are
     marked as lower bounds.
 
-    A p99 rests on 100 requests at least (500 in simulation), a p95 or lower on 20 (100).
+    A p99 rests on 100 requests at least, a p95 or lower on 20; on 500 and 200 in simulation.
+    Fewer, at rates so low that --duration allows no more, are told in the cell's notes.
 
     DIR gets NAME.table.json per target, and probes.jsonl with every probe as it ends.
     """

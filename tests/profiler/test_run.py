@@ -174,6 +174,7 @@ class Scripted:
     def __init__(self, capacity: float, lost_after: int):
         self.capacity = capacity
         self.lost_after = lost_after
+        self.requests = 100
         self.seeds: list[int] = []
 
     def probe(
@@ -187,7 +188,7 @@ class Scripted:
         outcome = ProbeOutcome(
             "pass" if passes else "miss",
             request_rate=rate or 1.0,
-            requests=100,
+            requests=self.requests,
             reasons=() if passes else ("ttft_p90",),
             latency={"e2e": Stats(1000, 1000, 1000, 1000, 1000)},
         )
@@ -210,6 +211,16 @@ def test_every_probe_of_an_engine_has_its_own_seed(
     assert len(set(engine.seeds)) == len(engine.seeds) == run.probes
     assert run.tables[0].provenance.engine == "vllm"
     assert run.tables[0].provenance.source == "measured"
+
+
+def test_a_percentile_over_too_few_requests_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Scripted(1e5, lost_after=1000)
+    engine.requests = 19
+    run = run_scripted(engine, tmp_path, monkeypatch)
+    for cell in run.tables[0].cells:
+        assert "percentiles rest on 19 requests; 20 are needed" in cell.notes
 
 
 def test_a_lost_engine_leaves_what_was_measured_and_can_be_resumed(
