@@ -1,12 +1,13 @@
 """``aibrixctl profile load``."""
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aibrixctl.command import command, session
-from aibrixctl.result import Result
+from aibrixctl.result import Result, failed
 from aibrixctl.signals import StopFlag, interruptible
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ def load(
 
 def _run(config: "LoadConfig", slos: "tuple[Slo, ...]", stop: StopFlag) -> Result:
     from aibrixctl.load_result import result_of
+    from profiler.errors import EngineUnreachableError
     from profiler.load import run_load
 
     with session().reporter.progress("load") as bar:
@@ -203,5 +205,11 @@ def _run(config: "LoadConfig", slos: "tuple[Slo, ...]", stop: StopFlag) -> Resul
             else:
                 bar.update(now.completed + now.failed, config.num_prompts, text)
 
-        run: LoadRun = run_load(config, stop=stop, on_progress=on_progress)
+        try:
+            run: LoadRun = run_load(config, stop=stop, on_progress=on_progress)
+        except EngineUnreachableError as error:
+            if not stop.is_set():
+                raise
+            # It was the user who ended the wait for the server.
+            return replace(failed(error), exit_code=stop.exit_code)
     return result_of(config, run, slos, session().output, stop.exit_code)

@@ -16,17 +16,22 @@ from profiler.load.timer import Timer
 from profiler.samples import Floats
 
 TICK_S = 0.005
-_WATCH_EVERY = 20  # ticks between looks at timeouts and spare connections
+_WATCH_EVERY = 20  # ticks between looks at timeouts and spare connections, with few in flight
 _PROGRESS_EVERY = 100
 _EARLY_S = 20e-6
 _AHEAD_BYTES = 64 * 2**20
 _AHEAD_MOST = 1024
 # Raw bytes that may wait to be parsed, and the time a tick may spend on them.
 _SLICE_S = 0.0003
-_MUCH_RAW_BYTES, _MUCH_SLICE_S = 32 * 2**20, 0.003
-_TOO_MUCH_RAW_BYTES = 128 * 2**20
+_MUCH_RAW_BYTES, _MUCH_SLICE_S = 16 * 2**20, 0.003
+_TOO_MUCH_RAW_BYTES = 64 * 2**20
+_READ_BYTES = 160  # what a read costs beside its data
 _READS_AT_ONCE = 16
 _AFTER_FAILURE_S = 0.1
+
+
+def _held_bytes(exchange: Exchange) -> int:
+    return exchange.raw_bytes + _READ_BYTES * len(exchange.reads)
 
 
 class Driver:
@@ -181,6 +186,11 @@ class Driver:
 
     # Housekeeping.
 
+    @property
+    def _watch_every(self) -> int:
+        """Ticks between looks at every request in flight: the more there are, the rarer."""
+        return _WATCH_EVERY * (1 + len(self._in_flight) // 500)
+
     def _tick(self) -> None:
         now = time.monotonic()
         self.loop_lag_s.append(max(now - self._next_tick, 0.0))
@@ -192,7 +202,7 @@ class Driver:
             return
         self._refill(self._ahead)
         self._parse_some(now)
-        if self._ticks % _WATCH_EVERY == 0:
+        if self._ticks % self._watch_every == 0:
             self._watch(now)
         if self._on_progress is not None and self._ticks % _PROGRESS_EVERY == 0:
             self._on_progress(self.progress(now))
@@ -201,8 +211,8 @@ class Driver:
     def _parse_some(self, now: float) -> None:
         """Parse finished answers while little time goes by; long streams when memory asks."""
         under_way = 0
-        if self._ticks % _WATCH_EVERY == 0:
-            under_way = sum(exchange.raw_bytes for exchange in self._in_flight)
+        if self._ticks % self._watch_every == 0:
+            under_way = sum(map(_held_bytes, self._in_flight))
         waiting = self._unparsed_bytes + under_way
         slice_s = _SLICE_S if waiting < _MUCH_RAW_BYTES else _MUCH_SLICE_S
         deadline = math.inf if waiting > _TOO_MUCH_RAW_BYTES else now + slice_s
@@ -213,10 +223,13 @@ class Driver:
                 self._count(self._unparsed.popleft())
             self._unparsed_bytes -= before - exchange.raw_bytes
         if under_way > _MUCH_RAW_BYTES:
-            for exchange in sorted(self._in_flight, key=lambda e: -e.raw_bytes):
-                if time.monotonic() >= deadline:
-                    break
-                exchange.parse(_READS_AT_ONCE)
+            self._parse_under_way(deadline)
+
+    def _parse_under_way(self, deadline: float) -> None:
+        """Parse the streams that hold most, the longest first."""
+        for exchange in sorted(self._in_flight, key=_held_bytes, reverse=True):
+            while time.monotonic() < deadline and not exchange.parse(_READS_AT_ONCE):
+                pass
 
     def parse_rest(self) -> None:
         """Parse what is left, once no time is measured any more."""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from profiler.load.collect import Observed
+from profiler.load.pool import CLIENT_SOCKETS
 from profiler.samples import PERCENTILES, ClientHealth, Floats, LoadSummary, Stats, weighted_stats
 
 SHARE = 0.05
@@ -39,6 +40,7 @@ def assess(
     send = weighted_stats(send_lag(observed, window))
     loop = weighted_stats(loop_lag_s)
     reasons = [
+        _no_sockets(as_read),
         _undelivered(as_read),
         _late_sends(as_read, send),
         _late_reads(as_read, as_come),
@@ -54,6 +56,11 @@ def assess(
 
 def _moves(delay_ms: float, figure_ms: float) -> bool:
     return delay_ms > FLOOR_MS and delay_ms > SHARE * figure_ms
+
+
+def _no_sockets(summary: LoadSummary) -> str | None:
+    lost = summary.by_cause.get(CLIENT_SOCKETS)
+    return f"{lost} requests found no free socket on the client's machine" if lost else None
 
 
 def _undelivered(summary: LoadSummary) -> str | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import re
 import socket
 import ssl
@@ -21,6 +22,9 @@ _OLDEST_IDLE_S = 4.0
 _STALE_IDLE_S = 1.0
 _AT_ONCE = 32
 _RETRY_SPARES_S = 1.0
+# The client's machine, not the server, has no more files or ports.
+_OUR_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS)
+CLIENT_SOCKETS = "client_sockets"
 _CLOSES = re.compile(rb"\r\nconnection:[^\r\n]*close", re.IGNORECASE)
 
 
@@ -202,7 +206,9 @@ class Pool:
             self._no_spares_before = time.monotonic() + _RETRY_SPARES_S
             if self.waiting:
                 exchange = self.waiting.popleft()
-                exchange.fail("connect", f"no connection: {error.strerror or error}")
+                ours = error.errno in _OUR_LIMITS
+                cause = CLIENT_SOCKETS if ours else "connect"
+                exchange.fail(cause, f"no connection: {error.strerror or error}")
                 self._user.over(exchange)
         else:
             self.release(connection, reusable=not self._closed)

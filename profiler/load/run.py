@@ -211,7 +211,11 @@ def _reduce(config: LoadConfig, engine: Engine, raw: _Raw) -> LoadRun:
             exchange.due_at = exchange.sent_at if exchange.sent_at > 0 else exchange.due_at
     observed = observe(raw.exchanges, raw.started_at, config.input_tokens, raw.stretches)
     window = _window(config, raw)
-    notes = (*raw.notes, *notes_of(config, raw.exchanges, observed, raw.resent, window))
+    notes = (
+        *(["the engine is a simulator"] if "simulator" in engine.name else []),
+        *raw.notes,
+        *notes_of(config, raw.exchanges, observed, raw.resent, window),
+    )
     summary = summarise(observed.samples, window=window, slos=config.slos, notes=notes)
     health = ClientHealth()
     if raw.exchanges:

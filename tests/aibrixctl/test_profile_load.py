@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -175,3 +176,26 @@ def test_sigint_prints_what_was_measured() -> None:
     assert body["status"] == "partial"
     assert body["data"]["complete"] is False
     assert body["data"]["requests"]["completed"] >= 1
+
+
+def test_sigint_ends_the_wait_for_a_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        command = ["profile", "load", "--base-url", url, "--model", "m", "--request-rate", "1"]
+        command += ["--input-tokens", "8", "--output-tokens", "8", "--ready-timeout", "10m"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "aibrixctl", *command, "-o", "json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        try:
+            asking, _ = listener.accept()
+            process.send_signal(signal.SIGINT)
+            asking.close()
+            listener.close()
+            out, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.communicate()
+    assert process.returncode == json.loads(out)["exit_code"] == 130

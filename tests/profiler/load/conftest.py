@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import json
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,12 +105,21 @@ def after_probe(answer: Answer) -> Answer:
 class Engine:
     """Serves in a thread of its own until closed."""
 
-    def __init__(self, answer: Answer, models: tuple[str, ...] = ("m",), token: str | None = None):
+    def __init__(
+        self,
+        answer: Answer,
+        models: tuple[str, ...] = ("m",),
+        token: str | None = None,
+        owner: str = "scripted",
+        certificate: Path | None = None,
+    ):
         self.requests: list[Request] = []
         self.connections = 0
         self._answer = answer
         self._models = models
         self._token = token
+        self._owner = owner
+        self._certificate = certificate
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = threading.Event()
@@ -128,8 +139,12 @@ class Engine:
 
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0, backlog=512)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        tls = None
+        if self._certificate is not None:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(self._certificate)
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0, backlog=512, ssl=tls)
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._started.set()
         await self._stop.wait()
         server.close()
@@ -165,7 +180,7 @@ class Engine:
         if self._token and headers.get("authorization") != f"Bearer {self._token}":
             writer.write(plain(401, {"error": {"message": "bad key"}}))
         elif first.startswith("GET /v1/models"):
-            data = [{"id": name, "owned_by": "scripted"} for name in self._models]
+            data = [{"id": name, "owned_by": self._owner} for name in self._models]
             writer.write(plain(200, {"data": data}))
         elif first.startswith("GET /version"):
             writer.write(plain(200, {"version": "1.2"}))

@@ -1,16 +1,21 @@
 """The load client against a real engine on a real socket, well-behaved and not."""
 
 import asyncio
+import errno
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from profiler.errors import EngineUnreachableError, ProfilerUsageError
-from profiler.load import LoadConfig, LoadRun, Progress, pool, run_load
+from profiler.load import LoadConfig, LoadRun, Progress, driver, pool, run_load
+from profiler.load.exchange import Exchange
 from profiler.slo import parse_slos
 
 from .conftest import (
@@ -556,3 +561,80 @@ def test_the_client_says_when_it_was_the_bottleneck(engine: Start) -> None:
     )
     assert run.summary.client.bottleneck is not None
     assert not run.summary.certified
+
+
+def test_a_client_without_free_sockets_blames_itself(
+    engine: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_socket(self: pool.Pool, family: int, ip: str) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def then_close(request: Request, writer: Writer) -> None:
+        monkeypatch.setattr(pool.Pool, "_connect_to", no_socket)
+        await and_close(request, writer)
+
+    run, _ = failing(engine, then_close, max_concurrency=1, num_prompts=3)
+    lost = 3 - run.summary.completed
+    assert lost > 0
+    assert run.summary.by_cause == {"client_sockets": lost}
+    assert f"{lost} requests found no free socket" in str(run.summary.client.bottleneck)
+    assert not run.summary.certified
+
+
+def test_a_simulator_is_called_one(engine: Start) -> None:
+    served = engine(owner="some-simulator")
+    assert "the engine is a simulator" in run_load(configure(served)).summary.notes
+
+
+def test_long_answers_are_parsed_while_they_come(
+    engine: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "_MUCH_RAW_BYTES", 1000)
+    held: list[int] = []
+
+    async def paced(request: Request, writer: Writer) -> None:
+        writer.write(STREAM_HEAD)
+        for _ in range(request.tokens):
+            writer.write(chunk(text_event("x")))
+            await asyncio.sleep(0.001)
+        writer.write(chunk(usage_event(request.prompt_tokens, request.tokens)) + chunk(DONE) + END)
+
+    def look(exchange: Exchange, most: int | None = None) -> bool:
+        held.append(len(exchange.reads))
+        return parse(exchange, most)
+
+    parse = Exchange.parse
+    monkeypatch.setattr(Exchange, "parse", look)
+    run = run_load(configure(engine(paced), output_tokens=500, num_prompts=4))
+    assert run.output_tokens_mean == 500
+    assert run.chunks == 4 * 500
+    assert max(held) < 450
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for 127.0.0.1, key and all in one file."""
+    folder = tmp_path_factory.mktemp("tls")
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
+         "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"],
+        cwd=folder, check=True, capture_output=True,
+    )  # fmt: skip
+    whole = folder / "whole.pem"
+    whole.write_text((folder / "key.pem").read_text() + (folder / "cert.pem").read_text())
+    return whole
+
+
+def test_tls_with_a_known_certificate(engine: Start, certificate: Path) -> None:
+    served = engine(certificate=certificate)
+    assert served.url.startswith("https")
+    assert run_load(configure(served, ca_file=str(certificate))).summary.completed == 12
+    assert run_load(configure(served, insecure=True)).summary.completed == 12
+
+
+def test_tls_with_an_unknown_certificate(engine: Start, certificate: Path) -> None:
+    with pytest.raises(EngineUnreachableError, match="its certificate is not trusted"):
+        run_load(configure(engine(certificate=certificate)))
