@@ -119,6 +119,10 @@ class Journal:
 
     def _start(self, config: Config, resume: bool) -> None:
         lines = self._read()
+        if len(lines) == 1:
+            # A run that measured nothing holds nothing to lose.
+            os.ftruncate(self._file, 0)
+            lines = []
         if lines and not resume:
             raise ProfilerUsageError(
                 "journal.exists",

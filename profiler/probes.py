@@ -2,7 +2,7 @@
 
 import threading
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from accelerators.errors import ToolError, UnreachableError
 from profiler.errors import ProfilerUsageError
@@ -10,6 +10,9 @@ from profiler.run_config import ProfileConfig
 from profiler.samples import LoadSummary
 from profiler.targets import Target
 from profiler.verdict import ProbeOutcome, failed_probe, judge
+
+if TYPE_CHECKING:
+    from profiler.load import LoadConfig
 
 _LONE_REQUESTS = 20
 _CONTEXT_TEXTS = ("context length", "max_model_len", "maximum model length", "too long")
@@ -39,6 +42,13 @@ class InterruptedProbeError(Exception):
 
 class Prober(Protocol):
     """Probes one target."""
+
+    def check(self) -> None:
+        """Find out before anything is measured whether the target can be probed.
+
+        Raises:
+            ToolError: it doesn't answer, refuses access or doesn't serve the model.
+        """
 
     def probe(
         self, input_tokens: int, output_tokens: int, rate: float | None, seed: int
@@ -73,14 +83,25 @@ class Engine:
         self.stop = stop
         self.reached = False
 
-    def probe(
+    def check(self) -> None:
+        """Ask the engine for its models."""
+        from profiler.load.address import parse_url, tls_context
+        from profiler.load.preflight import inspect
+
+        size = self.config.input_tokens[0], self.config.output_tokens[0]
+        load = self._load(*size, None, self.config.seed)
+        address = parse_url(load.base_url)
+        tls = tls_context(load) if address.scheme == "https" else None
+        inspect(load, address, tls, self.stop)
+        self.reached = True
+
+    def _load(
         self, input_tokens: int, output_tokens: int, rate: float | None, seed: int
-    ) -> Measurement:
-        """Run load; an engine that was there and is gone gives an outcome, not an exception."""
-        from profiler.load import LoadConfig, run_load
+    ) -> "LoadConfig":
+        from profiler.load import LoadConfig
 
         options = self.config.engine
-        load = LoadConfig(
+        return LoadConfig(
             base_url=self.target.where,
             model=self.config.model,
             input_tokens=input_tokens,
@@ -99,6 +120,14 @@ class Engine:
             insecure=options.insecure,
             ready_timeout_s=options.ready_timeout_s,
         )
+
+    def probe(
+        self, input_tokens: int, output_tokens: int, rate: float | None, seed: int
+    ) -> Measurement:
+        """Run load; an engine that was there and is gone gives an outcome, not an exception."""
+        from profiler.load import run_load
+
+        load = self._load(input_tokens, output_tokens, rate, seed)
         try:
             run = run_load(load, stop=self.stop)
         except UnreachableError as error:

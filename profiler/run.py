@@ -105,6 +105,8 @@ def run_profile(
     identity = config.identity(version("aibrixctl"))
     probers = {target.name: prober_of(target, config, stop) for target in config.targets}
     with Journal(out, identity, resume=resume) as journal:
+        for prober in probers.values() if not journal.records else ():
+            prober.check()
         run = _Run(config, journal, stop, on_step, replay=by_cell(journal.records))
         made = []
         for target in config.targets:

@@ -73,6 +73,9 @@ class SimulatedReplica:
         self.replica = make_replica(target.accelerator, config.model, gpus=target.gpus)
         self._paces: dict[tuple[int, int], _Pace] = {}
 
+    def check(self) -> None:
+        """Do nothing: what could be wrong was refused when this was made."""
+
     def probe(
         self, input_tokens: int, output_tokens: int, rate: float | None, seed: int
     ) -> Measurement:

@@ -1,5 +1,6 @@
 import json
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -124,6 +125,30 @@ def test_a_full_disk_ends_the_run_with_a_clear_error(cli_json: Callable[..., Any
     body = cli_json(*ONE, "--out", "p")
     assert (body["status"], body["exit_code"]) == ("error", 1)
     assert body["errors"][0]["code"] == "file.disk_full"
+
+
+def test_a_disk_that_fills_in_mid_run_loses_nothing_and_the_run_resumes(
+    cli: Callable[..., Any],
+) -> None:
+    """A limit on the size of files cuts a write short, as a full disk does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "aibrixctl", *SMALL, "--out", "p"],
+        check=False,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)),
+    )
+    assert done.returncode == 1
+    assert "probes.jsonl" in done.stderr
+    assert "Traceback" not in done.stderr
+    journal = Path("p", NAME).read_text()
+    assert journal.endswith("\n")
+    probes = journal.count('"type": "probe"')
+    assert probes > 1
+    assert cli(*SMALL, "--out", "p", "--resume").code == 0
+    assert Path("p", NAME).read_text().startswith(journal)
+    assert cli(*SMALL, "--out", "whole").code == 0
+    assert Path("p/a10.table.json").read_bytes() == Path("whole/a10.table.json").read_bytes()
 
 
 @contextmanager

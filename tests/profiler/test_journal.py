@@ -27,20 +27,29 @@ def test_what_was_written_is_there_on_resume(tmp_path: Path) -> None:
 
 
 def test_an_earlier_run_is_never_picked_up_unasked(tmp_path: Path) -> None:
-    with Journal(tmp_path, CONFIG):
-        pass
+    with Journal(tmp_path, CONFIG) as journal:
+        journal.append({"type": "probe"})
     with pytest.raises(ProfilerUsageError, match="holds an earlier run") as caught:
         Journal(tmp_path, CONFIG)
     assert "--resume" in caught.value.hint
 
 
 def test_another_configuration_is_refused_saying_what_differs(tmp_path: Path) -> None:
-    with Journal(tmp_path, CONFIG):
-        pass
+    with Journal(tmp_path, CONFIG) as journal:
+        journal.append({"type": "probe"})
     other: dict[str, Any] = {**CONFIG, "targets": {"a10": {"where": "sim:l20"}}}
     with pytest.raises(ProfilerUsageError, match="another configuration") as caught:
         Journal(tmp_path, other, resume=True)
     assert 'targets.a10.where: "sim:a10" then, "sim:l20" now' in caught.value.message
+
+
+def test_a_run_that_measured_nothing_is_no_earlier_run(tmp_path: Path) -> None:
+    with Journal(tmp_path, CONFIG):
+        pass
+    with Journal(tmp_path, {"model": "other"}) as journal:
+        assert journal.records == []
+    (header,) = (tmp_path / NAME).read_text().splitlines()
+    assert json.loads(header)["config"] == {"model": "other"}
 
 
 def test_resuming_nothing_starts_afresh(tmp_path: Path) -> None:

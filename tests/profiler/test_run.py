@@ -168,6 +168,17 @@ def test_an_engine_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
         run_profile(config, tmp_path)
 
 
+def test_every_engine_is_looked_up_before_any_is_measured(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    targets = parse_targets(["a10=sim:a10", f"x=http://127.0.0.1:{port}"])
+    with pytest.raises(EngineUnreachableError):
+        run_profile(replace(SIMULATED, targets=targets), tmp_path)
+    assert len((tmp_path / "probes.jsonl").read_text().splitlines()) == 1
+    run = run_profile(SIMULATED, tmp_path / "other")
+    assert run.not_measured == 0
+
+
 class Scripted:
     """An engine of a given capacity that is lost after some probes."""
 
@@ -176,6 +187,9 @@ class Scripted:
         self.lost_after = lost_after
         self.requests = 100
         self.seeds: list[int] = []
+
+    def check(self) -> None:
+        pass
 
     def probe(
         self, input_tokens: int, output_tokens: int, rate: float | None, seed: int
