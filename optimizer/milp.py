@@ -13,94 +13,26 @@ its slices taken to the limit, so its optimum is never dearer at any slice facto
 answer what would make an infeasible problem feasible: the largest part of the demand that can be
 served (``rate``), and the fewest GPUs beyond the limits (``gpus``).
 
-Everything here runs inside the solver's own process; see :mod:`optimizer.solver`.
+Everything here runs inside the solver's own process; see :mod:`optimizer.solver`. The relaxed model
+comes first: it gives a bound, and by rounding and diving two answers that branching starts from.
 """
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
+import highspy
 import numpy as np
 import numpy.typing as npt
+import pulp
 
-Floats = npt.NDArray[np.float64]
-Goal = Literal["cost", "rate", "gpus"]
-Status = Literal["optimal", "feasible", "infeasible", "no_solution"]
+from optimizer.dive import dive
+from optimizer.model import TOLERANCE, Floats, Incumbent, Model, Solution
+
 OVERLOAD = 1e-6
-_TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True)
-class PoolLimit:
-    """At most ``gpus`` over the members, by index of type."""
-
-    members: tuple[int, ...]
-    gpus: int
-
-
-@dataclass(frozen=True)
-class Model:
-    """The numbers of one model; B buckets, G types.
-
-    Attributes:
-        load: [B, G] replicas a bucket's demand keeps busy; inf where forbidden.
-        cost: [G] $/h of a replica.
-        gpus: [G] GPUs of a replica.
-        lower, upper: [G] replicas; inf for no upper limit.
-        usable: share of a replica that may be used.
-        pools: limits on GPUs.
-        budget: $/h; inf for none.
-        goal: what to optimise.
-    """
-
-    load: Floats
-    cost: Floats
-    gpus: Floats
-    lower: Floats
-    upper: Floats
-    usable: float = 1.0
-    pools: tuple[PoolLimit, ...] = ()
-    budget: float = math.inf
-    goal: Goal = "cost"
-
-    def allows(self, replicas: Floats) -> bool:
-        """Return whether replicas keep to the limits; says nothing of the load."""
-        if (replicas < self.lower).any() or (replicas > self.upper).any():
-            return False
-        used = replicas * self.gpus
-        if any(used[list(pool.members)].sum() > pool.gpus for pool in self.pools):
-            return False
-        return bool(replicas @ self.cost <= self.budget * (1 + _TOLERANCE))
-
-
-@dataclass(frozen=True)
-class Incumbent:
-    """A feasible answer: [G] replicas, [B, G] shares, and the goal's value."""
-
-    replicas: Floats
-    shares: Floats
-    value: float
-
-
-@dataclass(frozen=True)
-class Solution:
-    """What the solver found.
-
-    Attributes:
-        status: ``optimal`` to the gap asked for; ``feasible``, stopped before; ``infeasible``;
-            ``no_solution``, stopped with none.
-        incumbent: the answer; None without one.
-        bound: proven bound on the goal's value.
-        lp_bound: value of the model without integrality.
-    """
-
-    status: Status
-    incumbent: Incumbent | None
-    bound: float
-    lp_bound: float
-
+_DIVE_SHARE = 0.5
 
 Report = Callable[[Incumbent | None, float], None]
 
@@ -123,10 +55,15 @@ class _Formulation:
         replicas = np.round(values[[var.index for var in self.y]])
         return Incumbent(replicas, np.clip(shares, 0.0, None), goal_value)
 
+    def write(self, answer: Incumbent) -> Floats:
+        """Return the column values of an answer."""
+        values = np.zeros(len(self.f) + len(self.y))
+        values[[var.index for var in self.f]] = answer.shares[self.routes]
+        values[[var.index for var in self.y]] = answer.replicas
+        return values
+
 
 def _formulate(model: Model) -> _Formulation:
-    import pulp
-
     n_buckets, n_types = model.load.shape
     sense = pulp.LpMaximize if model.goal == "rate" else pulp.LpMinimize
     problem = pulp.LpProblem("mix", sense)
@@ -165,8 +102,6 @@ def _formulate(model: Model) -> _Formulation:
 
 def _goal(model: Model, problem: Any, y: list[Any], served: Any) -> Any:
     """Add the limits on GPUs, and return the objective."""
-    import pulp
-
     extra = []
     for p, pool in enumerate(model.pools):
         used = pulp.lpSum(float(model.gpus[g]) * y[g] for g in pool.members)
@@ -199,19 +134,39 @@ def solve(model: Model, deadline_s: float, gap: float, report: Report) -> Soluti
     lp_bound, values = _relax(formulation)
     if values is None:
         return Solution("infeasible", None, math.nan, math.nan)
-    incumbent = _rounded_up(model, formulation, values)
-    report(incumbent, lp_bound)
+    report(None, lp_bound)
+    start = None
+    for answer in _first_answers(model, formulation, values, deadline_s):
+        if start is None or answer.value < start.value:
+            start = answer
+            report(start, lp_bound)
     left_s = deadline_s - time.monotonic()
     if left_s <= 0:
-        return Solution("feasible" if incumbent else "no_solution", incumbent, lp_bound, lp_bound)
-    found = _branch(model, formulation, left_s, gap, lp_bound, report)
-    return _better(model, found, incumbent)
+        return Solution("feasible" if start else "no_solution", start, lp_bound, lp_bound)
+    found = _branch(model, formulation, left_s, gap, lp_bound, start, report)
+    return _balanced(model, found)
+
+
+def _first_answers(
+    model: Model, formulation: _Formulation, values: Floats, deadline_s: float
+) -> Iterator[Incumbent]:
+    """Yield the relaxed answer rounded up, if the limits allow it, and one found by diving."""
+    if model.goal != "cost":
+        return
+    rounded = _rounded_up(model, formulation, values)
+    if rounded is not None:
+        yield rounded
+    columns = [variable.index for variable in formulation.y]
+    now_s = time.monotonic()
+    dive_until_s = now_s + _DIVE_SHARE * (deadline_s - now_s)
+    dived = dive(formulation.problem.solverModel, columns, dive_until_s)
+    answer = None if dived is None else _rounded_up(model, formulation, np.array(dived))
+    if answer is not None:
+        yield answer
 
 
 def _relax(formulation: _Formulation) -> tuple[float, Floats | None]:
     """Return value and columns of the model without integrality; None when infeasible."""
-    import pulp
-
     problem = formulation.problem
     problem.solve(pulp.HiGHS(mip=False, msg=False, threads=1))
     if problem.status != pulp.LpStatusOptimal:
@@ -221,16 +176,26 @@ def _relax(formulation: _Formulation) -> tuple[float, Floats | None]:
 
 
 def _rounded_up(model: Model, formulation: _Formulation, values: Floats) -> Incumbent | None:
-    """Return the relaxed answer with replicas rounded up, when the limits allow it."""
-    if model.goal != "cost":
-        return None
     relaxed = formulation.read(values, math.nan)
     busy = np.where(np.isfinite(model.load), model.load, 0.0) * relaxed.shares
-    needed = np.ceil(busy.sum(axis=0) / model.usable * (1 - _TOLERANCE))
+    needed = np.ceil(busy.sum(axis=0) / model.usable * (1 - TOLERANCE))
     replicas = np.maximum(needed, model.lower)
     if not model.allows(replicas):
         return None
     return Incumbent(replicas, relaxed.shares, float(replicas @ model.cost))
+
+
+class _Started(pulp.HiGHS):  # type: ignore[misc]
+    """PuLP's HiGHS, given an answer to start from: [columns] values, or None."""
+
+    start: Floats | None = None
+
+    def callSolver(self, lp: Any) -> None:  # noqa: N802 - PuLP's name
+        if self.start is not None:
+            solution = highspy.HighsSolution()
+            solution.col_value = self.start
+            lp.solverModel.setSolution(solution)
+        super().callSolver(lp)
 
 
 def _branch(
@@ -239,11 +204,9 @@ def _branch(
     left_s: float,
     gap: float,
     lp_bound: float,
+    start: Incumbent | None,
     report: Report,
 ) -> Solution:
-    import highspy
-    import pulp
-
     kinds = highspy.cb.HighsCallbackType
     sign = -1.0 if model.goal == "rate" else 1.0
 
@@ -254,7 +217,7 @@ def _branch(
             answer = formulation.read(np.array(out.mip_solution), value)
             report(answer, bound if math.isfinite(bound) else lp_bound)
 
-    solver = pulp.HiGHS(
+    solver = _Started(
         msg=False,
         threads=1,
         gapRel=gap,
@@ -265,9 +228,10 @@ def _branch(
         mip_heuristic_run_rens=False,
         mip_heuristic_run_root_reduced_cost=False,
         mip_heuristic_run_feasibility_jump=False,
-        mip_feasibility_tolerance=_TOLERANCE,
-        primal_feasibility_tolerance=_TOLERANCE,
+        mip_feasibility_tolerance=TOLERANCE,
+        primal_feasibility_tolerance=TOLERANCE,
     )
+    solver.start = None if start is None else formulation.write(start)
     formulation.problem.solve(solver)
     highs = formulation.problem.solverModel
     status, info = highs.getModelStatus(), highs.getInfo()
@@ -276,7 +240,7 @@ def _branch(
     bound = sign * float(info.mip_dual_bound)
     bound = bound if math.isfinite(bound) else lp_bound
     if info.primal_solution_status != highspy.kSolutionStatusFeasible:
-        return Solution("no_solution", None, bound, lp_bound)
+        return Solution("feasible" if start else "no_solution", start, bound, lp_bound)
     answer = formulation.read(
         np.array(highs.getSolution().col_value), sign * float(info.objective_function_value)
     )
@@ -284,16 +248,13 @@ def _branch(
     return Solution("optimal" if proven else "feasible", answer, bound, lp_bound)
 
 
-def _better(model: Model, found: Solution, other: Incumbent | None) -> Solution:
-    """Return the solution with the cheaper of two answers, its shares balanced."""
+def _balanced(model: Model, found: Solution) -> Solution:
+    """Return the solution with its value exact and its shares balanced."""
     answer = found.incumbent
-    if other is not None and (answer is None or other.value < answer.value):
-        answer = other
     if answer is None or model.goal != "cost":
         return found
     exact = Incumbent(answer.replicas, answer.shares, float(answer.replicas @ model.cost))
-    status: Status = "feasible" if found.status == "no_solution" else found.status
-    return Solution(status, balance(model, exact) or exact, found.bound, found.lp_bound)
+    return replace(found, incumbent=balance(model, exact) or exact)
 
 
 def balance(model: Model, answer: Incumbent) -> Incumbent | None:
@@ -302,8 +263,6 @@ def balance(model: Model, answer: Incumbent) -> Incumbent | None:
     Of the many routings that the same replicas allow this leaves the most room everywhere. None
     when no routing fits the replicas within OVERLOAD.
     """
-    import pulp
-
     routes = np.nonzero(np.isfinite(model.load) & (answer.replicas > 0))
     problem = pulp.LpProblem("balance")
     peak = problem.add_variable("peak", 0)

@@ -14,7 +14,7 @@ from optimizer.solver import Solver
 from optimizer.verify import verify
 
 if TYPE_CHECKING:
-    from optimizer.milp import Incumbent, Model
+    from optimizer.model import Incumbent, Model
 
 NOISE = 1e-6
 EXTRAS_S = 5.0
@@ -92,7 +92,7 @@ def model_of(problem: Problem) -> "Model":
     """Return the numbers of a problem."""
     import numpy as np
 
-    from optimizer.milp import Model, PoolLimit
+    from optimizer.model import Model, PoolLimit
 
     kinds = problem.types
     index = {kind.name: g for g, kind in enumerate(kinds)}

@@ -18,7 +18,7 @@ from typing import Self
 import numpy as np
 
 from optimizer.errors import OptimizerError
-from optimizer.milp import Incumbent, Model, Solution
+from optimizer.model import Incumbent, Model, Solution
 
 GRACE = 0.1
 _POLL_S = 0.1

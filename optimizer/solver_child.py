@@ -8,7 +8,8 @@ import os
 import sys
 from multiprocessing.connection import Connection
 
-from optimizer.milp import Incumbent, solve
+from optimizer.milp import solve
+from optimizer.model import Incumbent
 
 _PR_SET_PDEATHSIG = 1
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.milp import Incumbent, Model, balance
+from optimizer.milp import balance
+from optimizer.model import Incumbent, Model
 from optimizer.planner import make_plan, model_of
 from optimizer.problem import GpuType, Pool, Problem, Service
 from optimizer.solver import Solver, quick_answer

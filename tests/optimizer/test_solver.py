@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from optimizer.errors import OptimizerError
-from optimizer.milp import Model, Solution
+from optimizer.model import Model, Solution
 from optimizer.solver import Solver
 
 SLACK_S = 0.5  # two noisy cores
