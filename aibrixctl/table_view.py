@@ -83,7 +83,7 @@ def _legend(table: "ThroughputTable") -> list[str]:
         lines.append(f"limited by {named}")
     if counts["infeasible"]:
         number = counts["infeasible"]
-        lines.append(f"0: not even one request at a time meets the SLO ({number})")
+        lines.append(f"0: no rate meets the SLO ({number})")
     if counts["not_measured"]:
         lines.append(f"–: not measured ({counts['not_measured']})")
     if counts["client_limited"]:

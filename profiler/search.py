@@ -19,8 +19,8 @@ Probe = Callable[[float | None], ProbeOutcome]
 """Runs load at a rate (requests/s), or one request at a time for None, each time freshly seeded."""
 
 _COLD_STEP = 4.0
-# Below this share of the rate of one request after another, two requests meet in fewer than 2% of
-# cases: what misses the SLO there misses it alone.
+# At this share of the rate of one request after another, 97% of requests meet no other: a rate
+# that has to be lower still is of no use to anyone.
 _FLOOR_OF_SERIAL_RATE = 1 / 64
 
 

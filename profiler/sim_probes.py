@@ -29,6 +29,8 @@ _LONE_REQUESTS = 5
 _APART_S = 1e6
 # Stages of a probe in times that a request spends in the replica at that load.
 _WARMUP, _WINDOW, _COOLDOWN = 3.0, 12.0, 1.0
+# The more requests a replica holds, the less its load varies: a shorter window then does.
+_ENOUGH_REQUESTS, _LEAST_WINDOW = 3000, 3.0
 # Requests per place of the replica that measure its capacity, and the share that is timed.
 _PER_PLACE, _TIMED = 4, (0.1, 0.7)
 _PER_PLACE_OVERLOADED, _TIMED_OVERLOADED, _OVERLOAD = 8, (0.3, 0.7), 1.3
@@ -55,7 +57,8 @@ class _Pace:
         """Return the lengths of warm-up, window and cool-down."""
         load = min(rate / self.capacity, 1.0)
         scale = self.lone_s * (1 - load) + self.full_s * load
-        return _WARMUP * scale, max(requests / rate, _WINDOW * scale), _COOLDOWN * scale
+        steady = max(min(_WINDOW * scale, _ENOUGH_REQUESTS / rate), _LEAST_WINDOW * scale)
+        return _WARMUP * scale, max(requests / rate, steady), _COOLDOWN * scale
 
 
 class SimulatedReplica:

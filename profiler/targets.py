@@ -103,17 +103,23 @@ def parse_targets(
     return tuple(targets.values())
 
 
-def _parse(text: str, types: Mapping[str, Accelerator] | None) -> Target:
-    name, found, where = text.partition("=")
-    if not found or not where:
-        raise ProfilerUsageError("target.form", f"{text!r} is not a target", hint=_FORMS)
+def check_name(name: str) -> str:
+    """Return a target's name when it can name a file too; raises ProfilerUsageError otherwise."""
     if not _NAME.match(name):
         raise ProfilerUsageError(
             "target.name",
             f"target name {name!r} can't name a file",
             hint="use letters, digits, dots, dashes and underscores",
-            target=text,
+            target=name,
         )
+    return name
+
+
+def _parse(text: str, types: Mapping[str, Accelerator] | None) -> Target:
+    name, found, where = text.partition("=")
+    if not found or not where:
+        raise ProfilerUsageError("target.form", f"{text!r} is not a target", hint=_FORMS)
+    check_name(name)
     if where.startswith("sim:"):
         accelerator, gpus = _replica(where.removeprefix("sim:"), types)
         return Target(name, where, "sim", accelerator, gpus)

@@ -123,9 +123,9 @@ def run(
 
     A rate meets the SLO when every objective holds with failed requests counted as infinitely
     late, at most 1% of the requests failed, the backlog does not grow, and the client delivered
-    the load. It is certified by two probes with different prompts and arrivals. 0 means that not
-    even one request at a time meets the SLO; cells where the client was the bottleneck are
-    marked as lower bounds.
+    the load. It is certified by two probes with different prompts and arrivals. 0 means that
+    the SLO is missed even by requests that hardly ever overlap; cells where the client was the
+    bottleneck are marked as lower bounds.
 
     A p99 rests on 100 requests at least, a p95 or lower on 20; on 500 and 200 in simulation.
     Fewer, at rates so low that --duration allows no more, are told in the cell's notes.

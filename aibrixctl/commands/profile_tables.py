@@ -228,9 +228,11 @@ def import_(
     """
     from dataclasses import replace
 
+    from accelerators.documents import write_errors
     from accelerators.names import resolve
     from profiler.table import save
     from profiler.table_files import path_in
+    from profiler.targets import check_name
 
     known = resolve(accelerator).name if accelerator else None
     form, found = _read(file, model, target, slo or [], known, gpus, seed)
@@ -240,8 +242,9 @@ def import_(
         target=target or table.target,
         cost_usd_per_hour=table.cost_usd_per_hour if cost is None else cost,
     )
-    path = path_in(out, table.target)
-    Path(out).mkdir(parents=True, exist_ok=True)
+    path = path_in(out, check_name(table.target))
+    with write_errors(out):
+        Path(out).mkdir(parents=True, exist_ok=True)
     save(table, path)
 
     def view(console: Any, wide: bool) -> None:

@@ -243,6 +243,7 @@ def test_import_of_benchmark_rows_picks_the_rate_within_the_slo(
         ("{}", ("--model", "m"), "lacks gpu"),
         ("", ("--model", "m"), "not JSON"),
         ("{}", ("--model", "m", "--accelerator", "a11"), "did you mean a10"),
+        (bench_rows(), ("--slo", "e2e_p99<=2s", "--target", "../a10"), "can't name a file"),
     ],
 )
 def test_import_refuses_in_words(
