@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from profiler.load import LoadConfig
 
 _LONE_REQUESTS = 20
+# In times that a request took in the probe before.
+_WARMUP, _WINDOW = 2.0, 5.0
 _CONTEXT_TEXTS = ("context length", "max_model_len", "maximum model length", "too long")
 
 
@@ -82,6 +84,7 @@ class Engine:
         self.config = config
         self.stop = stop
         self.reached = False
+        self._e2e_s: dict[tuple[int, int], float] = {}
 
     def check(self) -> None:
         """Ask the engine for its models."""
@@ -101,6 +104,9 @@ class Engine:
         from profiler.load import LoadConfig
 
         options = self.config.engine
+        # Requests that take long reach their steady state late.
+        e2e_s = min(self._e2e_s.get((input_tokens, output_tokens), 0.0), self.config.duration_s)
+        window_s = self.config.duration_s if rate is None else self.config.window_s(rate)
         return LoadConfig(
             base_url=self.target.where,
             model=self.config.model,
@@ -109,8 +115,8 @@ class Engine:
             request_rate=rate,
             max_concurrency=1 if rate is None else None,
             num_prompts=_LONE_REQUESTS if rate is None else None,
-            duration_s=self.config.duration_s if rate is None else self.config.window_s(rate),
-            warmup_s=self.config.warmup_s,
+            duration_s=max(window_s, _WINDOW * e2e_s),
+            warmup_s=0.0 if rate is None else max(self.config.warmup_s, _WARMUP * e2e_s),
             seed=seed,
             salt=f"{self.target.name}/{input_tokens}x{output_tokens}/{seed}",
             slos=self.config.slos,
@@ -144,6 +150,9 @@ class Engine:
             raise InterruptedProbeError
         summary = _with_context_length(run.summary, run.messages)
         outcome = judge(summary, self.config.slos, alone=rate is None)
+        e2e = outcome.latency.get("e2e")
+        if e2e is not None:
+            self._e2e_s[input_tokens, output_tokens] = e2e.mean / 1e3
         if outcome.verdict == "error" and run.messages:
             said = "; ".join(f"{cause}: {text}" for cause, text in sorted(run.messages.items()))
             outcome = replace(outcome, reasons=(*outcome.reasons, said))

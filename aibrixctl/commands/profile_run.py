@@ -88,7 +88,8 @@ def run(
         typer.Option(
             "--duration",
             help="Window of one probe of an engine; longer (10 times at most) where an "
-            "objective's percentile needs more requests. Simulated probes need none.",
+            "objective's percentile needs more requests, or requests take long. Simulated "
+            "probes need none.",
         ),
     ] = "30s",
     warmup: Annotated[

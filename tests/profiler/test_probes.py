@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -12,16 +13,20 @@ from profiler.targets import parse_targets
 from .load.conftest import Engine, Request, plain
 
 
-def prober(served: Engine) -> Prober:
-    config = ProfileConfig(
+def prober_config(url: str) -> ProfileConfig:
+    return ProfileConfig(
         model="m",
-        targets=parse_targets([f"own={served.url}"]),
+        targets=parse_targets([f"own={url}"]),
         input_tokens=(16,),
         output_tokens=(4,),
         slos=parse_slos(["ttft_p50<=10s"]),
         duration_s=0.5,
         warmup_s=0.0,
     )
+
+
+def prober(served: Engine) -> Prober:
+    config = prober_config(served.url)
     return Prober(config.targets[0], config, threading.Event())
 
 
@@ -48,3 +53,22 @@ def test_another_refusal_is_an_error() -> None:
             prober(served).probe(16, 4, 10.0, seed=0)
     finally:
         served.close()
+
+
+def test_long_requests_get_a_longer_warm_up_and_window() -> None:
+    config = replace(prober_config("http://127.0.0.1:1"), duration_s=10.0, warmup_s=1.0)
+    engine = Prober(config.targets[0], config, threading.Event())
+    lone = engine._load(16, 4, None, 0)
+    assert (lone.max_concurrency, lone.warmup_s, lone.duration_s) == (1, 0.0, 10.0)
+    short = engine._load(16, 4, 50.0, 0)
+    assert (short.warmup_s, short.duration_s) == (1.0, 10.0)
+    engine._e2e_s[16, 4] = 6.0
+    long = engine._load(16, 4, 50.0, 0)
+    assert (long.warmup_s, long.duration_s) == (12.0, 30.0)
+    assert engine._load(16, 8, 50.0, 0).warmup_s == 1.0
+
+
+def test_rare_requests_get_the_time_that_a_percentile_needs() -> None:
+    config = replace(prober_config("http://127.0.0.1:1"), duration_s=10.0)
+    assert config.window_s(1.0) == 20.0
+    assert config.window_s(0.001) == 100.0
