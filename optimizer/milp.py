@@ -224,7 +224,8 @@ def _branch(
         timeLimit=left_s,
         callbackTuple=(improved, None),
         callbacksToActivate=[kinds.kCallbackMipImprovingSolution],
-        presolve="off",  # these four: half the time on the benchmark's models
+        presolve="off",  # these five: half the time on the benchmark's models
+        mip_pscost_minreliable=2,
         mip_heuristic_run_rens=False,
         mip_heuristic_run_root_reduced_cost=False,
         mip_heuristic_run_feasibility_jump=False,
