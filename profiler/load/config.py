@@ -40,7 +40,7 @@ class LoadConfig:
         ready_timeout_s: how long to wait for a server that is not up yet.
         slos: objectives for goodput.
         token: API key; never shown. ca_file, insecure: how to verify TLS.
-        extra_body: fields added to each request, over our own.
+        extra_body: fields added to each request.
     """
 
     base_url: str
@@ -136,6 +136,9 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "connect_timeout_s": (1e-3, 3_600),
     "ready_timeout_s": (0, 86_400),
 }
+_OURS = frozenset(
+    "model prompt messages stream stream_options max_tokens min_tokens ignore_eos n".split()
+)
 _MOST_REQUESTS = 1_000_000
 
 
@@ -174,6 +177,9 @@ def check(config: LoadConfig) -> None:
             f"a shared prefix of {config.shared_prefix_tokens} tokens leaves nothing of the "
             f"{config.input_tokens} input tokens",
         )
+    taken = sorted(_OURS.intersection(config.extra_body))
+    if taken:
+        raise _refuse("extra_body", f"the extra body sets {', '.join(taken)}, which the load sets")
     if not config.model:
         raise _refuse("model", "the model's name is empty")
     _check_size(config)

@@ -21,7 +21,7 @@ _PROGRESS_EVERY = 100
 _EARLY_S = 20e-6
 _AHEAD_BYTES = 64 * 2**20
 _AHEAD_MOST = 1024
-# Raw bytes that may wait to be parsed, and the time a tick may spend on them.
+# The time a tick may spend on building requests or on parsing; more where raw bytes pile up.
 _SLICE_S = 0.0003
 _MUCH_RAW_BYTES, _MUCH_SLICE_S = 16 * 2**20, 0.003
 _TOO_MUCH_RAW_BYTES = 64 * 2**20
@@ -84,12 +84,15 @@ class Driver:
         self._ahead = min(max(_AHEAD_BYTES // size, 16), _AHEAD_MOST)
         self._refill(max(self._ahead, self._config.max_concurrency or 0))
 
-    def _refill(self, most: int) -> None:
+    def _refill(self, most: int, deadline: float = math.inf) -> None:
+        """Build requests ahead until there are ``most``, or it is later than the deadline."""
         missing = most - len(self._ready)
         if self._due is not None:
             missing = min(missing, len(self._due) - len(self.exchanges) - len(self._ready))
         for index in islice(self._indices, max(missing, 0)):
             self._ready.append(Exchange(index, self._prompts.request(index)))
+            if time.monotonic() > deadline:
+                break
 
     async def run(self, pool: Pool) -> None:
         """Send the schedule and wait until every answer is over, or the run is stopped."""
@@ -200,7 +203,7 @@ class Driver:
         if self._stopped():
             self._finished.set()
             return
-        self._refill(self._ahead)
+        self._refill(self._ahead, now + _SLICE_S)
         self._parse_some(now)
         if self._ticks % self._watch_every == 0:
             self._watch(now)

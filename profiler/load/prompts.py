@@ -299,7 +299,7 @@ _WORDS = [
     "young",
 ][:256]
 _HEAD_WORDS = 16
-_POOL_WORDS = 8192
+_POOL_WORDS = 16_384
 
 
 class PromptMaker:
@@ -313,7 +313,7 @@ class PromptMaker:
         self.words = config.input_tokens
         self._config = config
         rng = random.Random(digest(config, "pool"))
-        pool = rng.choices(_WORDS, k=_POOL_WORDS + config.input_tokens)
+        pool = rng.choices(_WORDS, k=_POOL_WORDS)
         self._pool = " ".join(pool)
         self._starts = [0, *accumulate(len(word) + 1 for word in pool)]
         self._request_line = self._head(address)

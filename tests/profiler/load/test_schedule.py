@@ -77,6 +77,7 @@ def test_a_number_of_requests_sets_the_window() -> None:
         {"endpoint": "/v1/embeddings"},
         {"shared_prefix_tokens": 8},
         {"model": ""},
+        {"extra_body": {"stream": False}},
         {"request_rate": 1e5, "duration_s": 1e5},
     ],
 )
