@@ -136,9 +136,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "connect_timeout_s": (1e-3, 3_600),
     "ready_timeout_s": (0, 86_400),
 }
-_OURS = frozenset(
-    "model prompt messages stream stream_options max_tokens min_tokens ignore_eos n".split()
-)
+_OURS = {"model", "prompt", "messages", "stream", "stream_options", "max_tokens", "min_tokens", "n"}
 _MOST_REQUESTS = 1_000_000
 
 
