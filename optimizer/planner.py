@@ -59,6 +59,8 @@ def make_plan(
     if solution.status == "infeasible":
         left_s = min(max(deadline_s - time.monotonic(), 1.0), EXTRAS_S)
         raise relax.explain(problem, solver, left_s, stop)
+    if solution.incumbent is None and stop is not None and stop.is_set():
+        raise OptimizerError("plan.stopped", "stopped before any plan was found")
     if solution.incumbent is None:
         raise OptimizerError(
             "plan.no_solution",

@@ -120,7 +120,7 @@ def plan(
 
     Exit code 11: no plan meets the limits; the message names what would.
     """
-    from accelerators.errors import UsageError
+    from accelerators.errors import ToolError, UsageError
     from accelerators.units import parse_duration
     from aibrixctl.assignments import whole_numbers
     from optimizer import plan as plans
@@ -141,14 +141,21 @@ def plan(
             problem, tables, workload, workload_format, rate, out_of_range, cost, slo or []
         )
         session().reporter.detail(f"{len(asked.buckets)} buckets, {len(asked.types)} GPU types")
-        found = make_plan(
-            apply(asked, limits),
-            current=running,
-            limit_s=limit_s,
-            gap=gap,
-            stop=stop,
-            solver=solver,
-        )
+        try:
+            found = make_plan(
+                apply(asked, limits),
+                current=running,
+                limit_s=limit_s,
+                gap=gap,
+                stop=stop,
+                solver=solver,
+            )
+        except ToolError as error:
+            if not stop.is_set():
+                raise
+            return Result(
+                None, status="partial", exit_code=stop.exit_code, errors=(Message.of(error),)
+            )
     if out:
         plans.save(found, out)
     return _result(found, stop.exit_code if stop.is_set() else ExitCode.OK, gap)

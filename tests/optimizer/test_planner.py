@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from accelerators.errors import UsageError
 from optimizer import plan as plans
-from optimizer.errors import InfeasibleError, OptimizerUsageError
+from optimizer.errors import InfeasibleError, OptimizerError, OptimizerUsageError
 from optimizer.limits import Limits, apply
 from optimizer.plan import Plan
 from optimizer.planner import make_plan
@@ -115,6 +116,16 @@ def test_a_route_to_a_type_that_cannot_serve_is_caught(plan: Plan) -> None:
     ]
     wrong = verify(dataclasses.replace(plan, routing=tuple(moved)), problem)
     assert "bucket b1 on small: the type does not serve this bucket within the SLO" in wrong
+
+
+def test_stopped_before_any_plan_is_found(solver: Solver) -> None:
+    """Within these limits only the solver finds a plan."""
+    stop = threading.Event()
+    stop.set()
+    problem = apply(two_types(), Limits(available={"small": 2}, budget_usd_per_hour=11))
+    with pytest.raises(OptimizerError) as caught:
+        make_plan(problem, solver=solver, stop=stop)
+    assert caught.value.code == "plan.stopped"
 
 
 def test_planning_twice_gives_the_same_plan(solver: Solver) -> None:
