@@ -213,7 +213,7 @@ def _parts(
     from optimizer.workload import synth as synthesis
 
     if input_sizes is None and output_sizes is None:
-        shares = numbers("--mix", mix) or synthesis.MIXTURES["mixed"]
+        shares = numbers("--mix", mix) or synthesis.MIXED
         return synthesis.preset(shares, max_input, max_output)
     if input_sizes is None or output_sizes is None or mix:
         raise UsageError(

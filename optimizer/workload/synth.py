@@ -14,7 +14,7 @@ import numpy as np
 
 from accelerators import documents
 from optimizer.errors import OptimizerUsageError
-from optimizer.workload.collect import MAX_TOKENS, Collector
+from optimizer.workload.collect import MAX_TOKENS
 from optimizer.workload.model import Floats, Ints
 
 Kind = Literal["lognormal", "gamma", "uniform", "fixed"]
@@ -77,10 +77,7 @@ PRESETS: dict[str, Part] = {
     "text-to-sql": _TEXT_TO_SQL,  # a schema in, one statement out
     "summarisation": _SUMMARISATION,  # a document in, a paragraph out
 }
-MIXTURES: dict[str, dict[str, float]] = {
-    **{name: {name: 1.0} for name in PRESETS},
-    "mixed": {"conversation": 0.5, "text-to-sql": 0.5},
-}
+MIXED = {"conversation": 0.5, "text-to-sql": 0.5}
 
 
 @dataclass(frozen=True)
@@ -206,18 +203,6 @@ def _arrivals(
         more = np.cumsum(random.gamma(burstiness, 1 / (rate * burstiness), size))
         arrival = np.concatenate([arrival, arrival[-1] + more])
     return arrival[arrival < duration_s]
-
-
-def collect(requests: Requests, source: str) -> Collector:
-    """Return a collector that holds the requests, to make a workload without a file."""
-    collector = Collector(source, ("input_tokens", "output_tokens", "arrival_s"))
-    collector.add(
-        requests.input_tokens.astype(np.float64),
-        requests.output_tokens.astype(np.float64),
-        requests.arrival_s,
-        lambda i: i + 1,
-    )
-    return collector
 
 
 def write(requests: Requests, path: str, format_name: str = "azure") -> None:

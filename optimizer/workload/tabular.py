@@ -68,6 +68,9 @@ def _require_columns(path: str, layout: Layout, found: list[str]) -> None:
 def _add(collector: Collector, layout: Layout, chunk: Any) -> None:
     import pandas as pd
 
+    if not isinstance(chunk.index, pd.RangeIndex):
+        source = collector.source
+        raise refuse("damaged", f"{source} line 2 has more fields than the header", source)
     chunk = chunk[~chunk.isna().all(axis=1)]
     rows = chunk.index.to_numpy()
     columns = {name: chunk[name] for name in (layout.input, layout.output)}
@@ -94,6 +97,6 @@ def _times_s(column: Any, layout: Layout) -> Floats:
         seconds: Floats = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
         return seconds
     dates = pd.to_datetime(column, format="ISO8601", errors="coerce", utc=True)
-    nanoseconds = dates.dt.as_unit("ns").to_numpy(dtype="datetime64[ns]").astype(np.int64)
-    result: Floats = np.where(dates.isna(), np.nan, nanoseconds / 1e9)
+    microseconds = dates.dt.as_unit("us").to_numpy(dtype="datetime64[us]").astype(np.int64)
+    result: Floats = np.where(dates.isna(), np.nan, microseconds / 1e6)
     return result
