@@ -82,6 +82,19 @@ def test_a_late_client_spoils_a_pass_only_if_its_lag_could() -> None:
     assert judge(lagging(950), SLOS).verdict == "client_limited"
 
 
+def test_late_reads_spoil_what_they_can_flatter() -> None:
+    lag = Stats(40, 40, 40, 40, 40)
+    tpot = Stats(20, 20, 20, 20, 20)
+    late = summary(
+        client=ClientHealth(loop_lag_ms=lag, bottleneck="read late"),
+        attained={"tpot": tpot, "itl": tpot},
+    )
+    # 100 tokens an answer: a read late by 40 ms moves the TPOT by 0.4 ms, a gap by all of it.
+    assert judge(late, parse_slos(["tpot_p99<=21ms"])).verdict == "pass"
+    assert judge(late, parse_slos(["itl_p99<=50ms"])).verdict == "client_limited"
+    assert judge(late, parse_slos(["itl_p99<=60ms"])).verdict == "pass"
+
+
 def test_a_late_client_never_makes_a_miss() -> None:
     for changes in ({"attained": {"ttft": SLOW}}, {"sustained": False}, {"attained": {}}):
         found = judge(lagging(50, **changes), SLOS)
