@@ -98,16 +98,13 @@ def _wait_until_ready(
             if answer.status < 500:
                 return answer
         except (OSError, http.client.HTTPException) as error:
-            answer = None
             trouble = _reason(error, config)
         stopped = stop is not None and stop.is_set()
         if stopped or time.monotonic() >= deadline:
-            if answer is not None:
-                return answer
             waited = f" after {config.ready_timeout_s:g} s" if config.ready_timeout_s else ""
             raise EngineUnreachableError(
                 "load.unreachable",
-                f"{address.url} does not answer{waited}: {trouble}",
+                f"{address.url} is not ready{waited}: {trouble}",
                 hint="start the server, check the URL, or wait for it with --ready-timeout",
                 target=address.url,
             )

@@ -112,6 +112,7 @@ class Engine:
         token: str | None = None,
         owner: str = "scripted",
         certificate: Path | None = None,
+        not_ready_times: int = 0,
     ):
         self.requests: list[Request] = []
         self.connections = 0
@@ -120,6 +121,7 @@ class Engine:
         self._token = token
         self._owner = owner
         self._certificate = certificate
+        self._not_ready_times = not_ready_times
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = threading.Event()
@@ -179,6 +181,9 @@ class Engine:
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         if self._token and headers.get("authorization") != f"Bearer {self._token}":
             writer.write(plain(401, {"error": {"message": "bad key"}}))
+        elif self._not_ready_times:
+            self._not_ready_times -= 1
+            writer.write(plain(503, {"error": {"message": "loading"}}))
         elif first.startswith("GET /v1/models"):
             data = [{"id": name, "owned_by": self._owner} for name in self._models]
             writer.write(plain(200, {"data": data}))

@@ -202,12 +202,16 @@ def test_a_request_that_the_server_refuses_is_told_before_the_load(engine: Start
 
 
 def test_a_server_that_comes_up_late_is_waited_for(engine: Start) -> None:
-    async def answers(request: Request, writer: Writer) -> None:
-        await good(request, writer)
-
-    served = engine(answers)
-    run = run_load(configure(served, ready_timeout_s=5.0))
+    served = engine(not_ready_times=1)
+    run = run_load(configure(served, ready_timeout_s=30.0))
     assert run.summary.completed == 12
+
+
+def test_a_server_that_is_not_up_yet_is_told_at_once(engine: Start) -> None:
+    served = engine(not_ready_times=100)
+    with pytest.raises(EngineUnreachableError, match="not ready: HTTP 503, loading"):
+        run_load(configure(served))
+    assert not served.requests
 
 
 # What goes wrong under load: counted once, by cause, never as a success.
