@@ -50,7 +50,10 @@ def assess(
         return ClientHealth(send, loop, cpu_share, None)
     advice = "lower the rate, split the load over several clients, or use a machine with less load"
     if cpu_share < 0.5:
-        advice = "the client itself was mostly idle: look for other work on its machine"
+        advice = (
+            f"the client used {cpu_share:.0%} of a core: the load comes in bursts, or its machine "
+            "has other work"
+        )
     return ClientHealth(send, loop, cpu_share, f"{'; '.join(found)} ({advice})")
 
 
