@@ -124,7 +124,8 @@ def _refuse(exchange: Exchange, config: LoadConfig, address: Address) -> None:
             "load.refused",
             f"{address.url}{config.endpoint} refuses a request of {config.input_tokens} input and "
             f"{config.output_tokens} output tokens: HTTP {status}, {exchange.message}",
-            hint="check the model, the endpoint and the lengths",
+            hint="check the model, the endpoint and the lengths; "
+            "a server that does not know ignore_eos needs --no-ignore-eos",
             target=config.endpoint,
         )
     if exchange.cause in ("timeout_first_token", "connect"):

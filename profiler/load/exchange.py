@@ -174,7 +174,11 @@ class Exchange:
         elif not tokens.at or self.output_tokens == 0:
             self.fail("no_output", "the answer holds no token")
         elif exact and self.output_tokens < 0.95 * asked and tokens.completion_tokens is not None:
-            self.fail("short_output", f"{self.output_tokens} of {asked} tokens were generated")
+            self.fail(
+                "short_output",
+                f"{self.output_tokens} of {asked} tokens were generated; "
+                "the server does not honour ignore_eos",
+            )
 
     def _error_text(self) -> str:
         import orjson
