@@ -53,6 +53,23 @@ def root() -> LazyGroup:
     return attach(cast(LazyGroup, without_variables(get_command(app))), TREE)
 
 
+def call(words: list[str]) -> Result:
+    """Run another command from within one, and return its result in place of printing it.
+
+    Its own ``-o`` and ``-q`` do nothing; progress goes to the reporter of the running command.
+
+    Raises:
+        ToolError: what the command raises.
+    """
+    session().nested = True
+    try:
+        result = root().main(args=words, prog_name=PROGRAM, standalone_mode=False)
+    finally:
+        session().nested = False
+    assert isinstance(result, Result)
+    return result
+
+
 def run(words: list[str]) -> int:
     """Run one command line and return its exit code. Never raises."""
     start_session(_session_before_parsing(words))

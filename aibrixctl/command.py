@@ -23,7 +23,10 @@ from aibrixctl.terminal import Reporter, drop_stdout
 
 @dataclass
 class Session:
-    """How the running command was asked to behave."""
+    """How the running command was asked to behave.
+
+    ``nested`` is True while a command runs others and takes their results.
+    """
 
     command: str = "aibrixctl"
     output: Format = "table"
@@ -31,6 +34,7 @@ class Session:
     exit_zero: bool = False
     no_input: bool = False
     reporter: Reporter = field(default_factory=Reporter)
+    nested: bool = False
     started_s: float = field(default_factory=time.monotonic)
 
 
@@ -150,7 +154,7 @@ class Spec:
 
 def command(
     path: str, *, examples: Sequence[tuple[str, str]] = (), schema: str | None = None
-) -> Callable[[Callable[..., Result]], Callable[..., int]]:
+) -> Callable[[Callable[..., Result]], Callable[..., int | Result]]:
     """Return a decorator that makes a function the command at ``path``, e.g. ``profile load``.
 
     Args:
@@ -160,12 +164,14 @@ def command(
         schema: name of the JSON Schema of the data; by default the path joined with dashes.
     """
 
-    def decorate(function: Callable[..., Result]) -> Callable[..., int]:
+    def decorate(function: Callable[..., Result]) -> Callable[..., int | Result]:
         own = inspect.signature(function)
 
         @functools.wraps(function)
-        def run(**arguments: Any) -> int:
+        def run(**arguments: Any) -> int | Result:
             common = {name: arguments.pop(name) for name in COMMON_OPTIONS}
+            if _session.nested:
+                return function(**arguments)
             reporter = Reporter(quiet=common["quiet"], verbosity=common["verbose"])
             start_session(
                 Session(

@@ -52,6 +52,7 @@ TREE = Branch(
             {
                 "plan": Leaf("optimize:plan", "Find the cheapest mix within the SLO."),
                 "show": Leaf("optimize:show_plan", "Draw a plan."),
+                "report": Leaf("optimize_report:report", "Write an HTML report of a plan."),
                 "workload": Branch(
                     "Read, draw and make workloads.",
                     {

@@ -65,7 +65,7 @@ class Part:
 
 _CONVERSATION = Part(1, Lengths("lognormal", 1155, 0.96, 8, 4096), Lengths("gamma", 211, 0.77, 4))
 _TEXT_TO_SQL = Part(
-    1, Lengths("lognormal", 1600, 0.35, 400, 4096), Lengths("lognormal", 60, 0.6, 8, 512)
+    1, Lengths("lognormal", 350, 0.6, 40, 2048), Lengths("lognormal", 40, 0.6, 4, 256)
 )
 _SUMMARISATION = Part(
     1, Lengths("lognormal", 5000, 0.7, 1000, 16_384), Lengths("lognormal", 220, 0.45, 32, 1024)
@@ -74,7 +74,7 @@ _CODE = Part(1, Lengths("lognormal", 2048, 0.94, 16, 8192), Lengths("lognormal",
 PRESETS: dict[str, Part] = {
     "conversation": _CONVERSATION,  # mean and cv of Azure's 2023 conversation trace
     "code": _CODE,  # those of Azure's 2023 code trace
-    "text-to-sql": _TEXT_TO_SQL,  # a schema in, one statement out
+    "text-to-sql": _TEXT_TO_SQL,  # a question with its CREATE TABLEs in, one statement out
     "summarisation": _SUMMARISATION,  # a document in, a paragraph out
 }
 MIXED = {"conversation": 0.5, "text-to-sql": 0.5}
