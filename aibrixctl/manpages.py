@@ -33,6 +33,7 @@ _FILES = (
 def _escape(text: str) -> str:
     """Return text that roff prints as it stands."""
     safe = text.replace("\\", "\\e").replace("-", "\\-")
+    safe = "".join(c if c.isascii() else f"\\[u{ord(c):04X}]" for c in safe)
     return "\n".join(f"\\&{line}" if line[:1] in (".", "'") else line for line in safe.split("\n"))
 
 

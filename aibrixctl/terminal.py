@@ -86,7 +86,9 @@ class Reporter:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with Bar(*columns, console=console(sys.stderr), transient=True) as bar:
+        with Bar(
+            *columns, console=console(sys.stderr), transient=True, refresh_per_second=2
+        ) as bar:
             self._live = bar
             try:
                 yield Progress(self, bar, bar.add_task(title, total=total))

@@ -155,6 +155,8 @@ class _Run:
             self.step(target, bounds, cell=cells[bounds])
         engine, engine_version = self.engines.get(target.name, (None, None))
         tool_version = version("aibrixctl")
+        # An HTTP server may be our simulator as well, and then names itself so.
+        simulated = target.kind == "sim" or "simulator" in (engine or "")
         return ThroughputTable(
             model=self.config.model,
             target=target.name,
@@ -166,7 +168,7 @@ class _Run:
             output_tokens=self.config.output_tokens,
             cells=tuple(cells.values()),
             provenance=Provenance(
-                source="simulated" if target.kind == "sim" else "measured",
+                source="simulated" if simulated else "measured",
                 engine=engine or ("simulator" if target.kind == "sim" else "unknown"),
                 engine_version=tool_version if target.kind == "sim" else engine_version,
                 where=target.where,

@@ -179,11 +179,11 @@ def on_engine(url: str, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def test_an_engine_over_http_gives_a_measured_table(cli_json: Callable[..., Any]) -> None:
+def test_a_simulator_over_http_is_searched_like_an_engine_and_named(cli_json: Callable[..., Any]) -> None:
     with served(speed="20") as url:
         body = cli_json(*on_engine(url, "--tolerance", "100%", "--max-probes", "6"))
     (table,) = body["data"]["tables"]
-    assert table["provenance"]["source"] == "measured"
+    assert table["provenance"]["source"] == "simulated"
     assert table["provenance"]["where"] == url
     assert "simulator" in table["provenance"]["engine"]
     (cell,) = table["cells"]

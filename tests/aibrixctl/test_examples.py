@@ -1,0 +1,113 @@
+"""Every example of the help text runs, in a folder that holds what it speaks of."""
+
+import json
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aibrixctl.tree import function_of, leaves
+from profiler.table import save
+from tests.optimizer.problems import MELANGE, make_table
+from tests.redis_server import redis_server, requires_redis
+
+EXAMPLES = [
+    example.line
+    for path, leaf in leaves()
+    for example in function_of(leaf).spec.examples
+    if path != "demo"  # test_demo runs it, once
+]
+PROGRAM = [sys.executable, "-m", "aibrixctl"]
+ENGINE = "http://127.0.0.1:8000"
+REDIS = "redis://127.0.0.1:6379/0"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tables, a trace, a plan, and files of other tools."""
+    folder = tmp_path_factory.mktemp("prepared")
+
+    def run(*words: str) -> None:
+        subprocess.run([*PROGRAM, *words, "-q"], cwd=folder, check=True, capture_output=True)
+
+    (folder / "profiles").mkdir()
+    for name, factor in (("a10", 1.0), ("l20", 3.0)):
+        rates = [[20.0 * factor, 8.0 * factor], [4.0 * factor, 2.0 * factor]]
+        table = make_table(name, rates, cost=factor, source="simulated")
+        save(table, folder / "profiles" / f"{name}.table.json")
+    sizes = ["--input-sizes", "uniform:min=10,max=200", "--output-sizes", "uniform:min=5,max=100"]
+    run("optimize", "workload", "synth", *sizes, "--rate", "3", "--out", "trace.csv")
+    run("optimize", "plan", "profiles", "--workload", "trace.csv", "--out", "plan.json")
+    run(
+        "profile", "export", "profiles/a10.table.json", "--to", "aibrix", "--out", "aibrix-a10.json"
+    )
+    (folder / "melange.json").write_text(json.dumps(MELANGE))
+    (folder / "bench.jsonl").write_text(benchmark_rows())
+    return folder
+
+
+def benchmark_rows() -> str:
+    """Two rates of one bucket, as AIBrix's benchmark writes them."""
+    lines = []
+    for rate, e2e in ((1.0, 2.0), (2.0, 9.0)):
+        common = {
+            "input_tokens": 128,
+            "output_tokens": 32,
+            "request_rate": rate,
+            "seed": 0,
+            "model": "m",
+            "temperature": 0.0,
+            "samples": 100,
+        }
+        for metric, value in (("TPUT", rate), ("E2E", e2e), ("TTFT", 0.1), ("TPOT", 0.01)):
+            figures = {"mean": value, "P50": value, "P90": value, "P99": value}
+            lines.append(json.dumps(common | {"metric": metric} | figures))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a simulated engine that serves model ``m``."""
+    words = ["profile", "serve-sim", "--accelerator", "h100", "--model", "llama-3-8b"]
+    words += ["--served-model-name", "m", "--port", "0"]
+    server = subprocess.Popen(
+        [*PROGRAM, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert server.stderr is not None
+    line = next(line for line in server.stderr if "serving" in line)
+    yield line.split()[-1]
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(30) == 0
+    server.stderr.close()
+
+
+@requires_redis
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_example_runs(
+    line: str,
+    prepared: Path,
+    engine: str,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(prepared, work)
+    monkeypatch.chdir(work)
+    if "profile run" in line or "workload synth" in line:
+        shutil.rmtree(work / "profiles")
+        (work / "trace.csv").unlink()
+    words = shlex.split(line.replace(ENGINE, engine))
+    if REDIS in line:
+        with redis_server(tmp_path) as redis:
+            outcome = cli(*(redis.url if word == REDIS else word for word in words[1:]))
+    else:
+        outcome = cli(*words[1:])
+    assert outcome.code == 0, outcome.err
+    assert outcome.out
