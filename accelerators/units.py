@@ -106,10 +106,13 @@ def format_bytes(value: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a short duration such as ``84 ms``, ``2.5 s`` or ``1h03m``."""
+    """Return a short duration such as ``84 ms``, ``2.5 s``, ``20m`` or ``3h05m``."""
     if seconds < 1:
         return f"{seconds * 1e3:.3g} ms"
     if seconds < 120:
         return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 120:
+        return f"{minutes}m{rest:02d}s" if rest else f"{minutes}m"
     minutes = round(seconds / 60)
-    return f"{minutes}m" if minutes < 120 else f"{minutes // 60}h{minutes % 60:02d}m"
+    return f"{minutes // 60}h{minutes % 60:02d}m"

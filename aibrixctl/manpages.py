@@ -64,7 +64,7 @@ def _option_pairs(made: Any, *, common: bool) -> list[tuple[str, str]]:
             notes.append("required")
         elif not flag and parameter.default not in (None, (), [], ""):
             notes.append(f"default: {parameter.default}")
-        if parameter.multiple:
+        if parameter.multiple and "Repeatable" not in (parameter.help or ""):
             notes.append("may be given more than once")
         suffix = f" [{'; '.join(notes)}]" if notes else ""
         pairs.append((names + value, f"{parameter.help or ''}{suffix}"))
@@ -79,7 +79,7 @@ def _synopsis(path: str, made: Any) -> str:
     words = [f"\\fBaibrixctl {_escape(path)}\\fR", "[\\fIOPTIONS\\fR]"]
     for argument in _arguments(made):
         name = argument.metavar or argument.name.upper()
-        dots = "..." if argument.nargs != 1 else ""
+        dots = "..." if argument.nargs != 1 and not name.endswith("…") else ""
         words.append(f"\\fI{_escape(name)}\\fR{dots}")
     return " ".join(words)
 

@@ -35,7 +35,7 @@ def test_wheel_holds_man_pages_schemas_and_data(wheel: zipfile.ZipFile) -> None:
         assert any(name.endswith(f"share/man/man1/{page.name}") for name in names)
     for schema in (ROOT / "aibrixctl" / "schemas").glob("*.json"):
         assert f"aibrixctl/schemas/{schema.name}" in names
-    for data in (ROOT / "accelerators" / "data").iterdir():
+    for data in (ROOT / "accelerators" / "data").glob("*.toml"):
         assert f"accelerators/data/{data.name}" in names
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
 
