@@ -98,7 +98,8 @@ def _steps(trace: str | None, seed: int) -> list[tuple[str, list[str]]]:
     plan = ["optimize", "plan", "--profiles", "profiles", "--workload", workload]
     plan += ["--out-of-range", "extrapolate", "--out", "plan.json"]
     report = ["optimize", "report", "plan.json", "--out", "demo-report.html"]
-    report += ["--title", "DeepSeek-Coder-7B on A10 and L20", "--note", _RELEASE]
+    report += ["--title", "DeepSeek-Coder-7B on A10 and L20"]
+    report += ["--note", _RELEASE, "--note", _prices()]
     steps = [
         ("Profile both GPU types on the simulator.", profile),
         ("Plan the cheapest mix.", plan),
@@ -110,6 +111,19 @@ def _steps(trace: str | None, seed: int) -> list[tuple[str, list[str]]]:
         synth += ["--max-output", "1024", "--seed", str(seed), "--out", "workload.csv"]
         steps.insert(0, ("Make a mixed conversation and text-to-SQL workload.", synth))
     return steps
+
+
+def _prices() -> str:
+    """Return what the prices of the demo rest on, as a sentence."""
+    from accelerators.catalog import load_catalog
+
+    types = load_catalog()
+    parts = [
+        f"{types[name].title} ${types[name].price_usd_per_hour}/h "
+        f"({types[name].price_basis}, {types[name].price_date})"
+        for name in ("a10", "l20")
+    ]
+    return f"Prices: {'; '.join(parts)}. Give your own with --cost to profile run or plan."
 
 
 def _script(lines: Sequence[str]) -> str:
@@ -191,6 +205,7 @@ def _draw(
     console.print("Against L20 alone (all figures simulated)", style="bold")
     console.print(_comparison_table(found))
     console.print(_RELEASE)
+    console.print(_prices())
     console.print()
     console.print(f"report:   {folder / 'demo-report.html'}")
     console.print(f"commands: {folder / 'commands.sh'}")
