@@ -179,7 +179,9 @@ def on_engine(url: str, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def test_a_simulator_over_http_is_searched_like_an_engine_and_named(cli_json: Callable[..., Any]) -> None:
+def test_a_simulator_over_http_is_searched_like_an_engine_and_named(
+    cli_json: Callable[..., Any],
+) -> None:
     with served(speed="20") as url:
         body = cli_json(*on_engine(url, "--tolerance", "100%", "--max-probes", "6"))
     (table,) = body["data"]["tables"]
