@@ -109,5 +109,7 @@ def test_example_runs(
             outcome = cli(*(redis.url if word == REDIS else word for word in words[1:]))
     else:
         outcome = cli(*words[1:])
-    assert outcome.code == 0, outcome.err
+    # On a machine that is busy otherwise the load client rightly does not certify: exit 3.
+    allowed = {0, 3} if "profile load" in line else {0}
+    assert outcome.code in allowed, outcome.err
     assert outcome.out
