@@ -7,7 +7,6 @@ Face ``config.json``.
 import difflib
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -139,8 +138,6 @@ _SHAPES = {
 }
 # AIBrix serves deepseek-coder-6.7b-instruct under the name deepseek-coder-7b.
 _ALIASES = {"deepseek-coder-7b": "deepseek-coder-6.7b"}
-_UNGATED = {"bloom", "falcon", "gpt2", "gpt_neox", "gptj", "mpt", "opt", "phi", "starcoder2"}
-_DTYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "bf16"}
 
 
 def names() -> list[str]:
@@ -159,7 +156,9 @@ def load_shape(model: str) -> ModelShape:
     if path.is_dir():
         path /= "config.json"
     if path.suffix == ".json":
-        return _from_config(documents.read_json(path), str(path))
+        from profiler.sim.model_config import shape_of
+
+        return shape_of(documents.read_json(path), str(path))
     key = _plain(model)
     shape = _SHAPES.get(_ALIASES.get(key, key))
     if shape is None:
@@ -179,75 +178,3 @@ def _plain(model: str) -> str:
     name = model.rsplit("/", 1)[-1].lower().replace("_", "-").removeprefix("meta-")
     name = re.sub(r"-(instruct|chat|base|hf|it)(?=-|$)", "", name)
     return re.sub(r"^llama(\d)", r"llama-\1", name)
-
-
-def _from_config(body: Any, source: str) -> ModelShape:
-    if not isinstance(body, dict):
-        raise _refuse(source, "is not a model configuration: expected a JSON object")
-    inner = body.get("text_config")
-    config = {**body, **inner} if isinstance(inner, dict) else body
-    if config.get("kv_lora_rank"):
-        raise _refuse(source, "uses multi-head latent attention, which is not modelled")
-    hidden, heads = (
-        _integer(config, "hidden_size", source),
-        _integer(config, "num_attention_heads", source),
-    )
-    experts = _first(config, "num_local_experts", "num_experts", "n_routed_experts")
-    intermediate = _integer(config, "intermediate_size", source)
-    expert_width = int(config.get("moe_intermediate_size") or intermediate) if experts else 0
-    dtype, bits = _precision(config)
-    return ModelShape(
-        name=str(body.get("_name_or_path") or source),
-        layers=_integer(config, "num_hidden_layers", source),
-        hidden=hidden,
-        heads=heads,
-        kv_heads=int(config.get("num_key_value_heads") or heads),
-        head_dim=int(config.get("head_dim") or hidden // heads),
-        intermediate=_shared_width(config, expert_width) if experts else intermediate,
-        vocab=_integer(config, "vocab_size", source),
-        context_tokens=int(config.get("max_position_embeddings") or 2048),
-        dtype=dtype,
-        weight_bits=bits,
-        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
-        qkv_bias=bool(config.get("attention_bias", config.get("model_type") == "qwen2")),
-        mlp_matrices=2 if config.get("model_type") in _UNGATED else 3,
-        experts=experts,
-        active_experts=_first(config, "num_experts_per_tok") or (1 if experts else 0),
-        expert_intermediate=expert_width,
-    )
-
-
-def _refuse(source: str, problem: str) -> ProfilerUsageError:
-    return ProfilerUsageError(
-        "model.config",
-        f"{source} {problem}",
-        hint=f"use the config.json of a decoder-only model, or one of: {', '.join(names())}",
-        target=source,
-    )
-
-
-def _integer(config: Mapping[str, Any], key: str, source: str) -> int:
-    value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise _refuse(source, f"has {key} = {value!r}; expected a whole number above 0")
-    return value
-
-
-def _first(config: Mapping[str, Any], *keys: str) -> int:
-    return next((int(config[key]) for key in keys if config.get(key)), 0)
-
-
-def _shared_width(config: Mapping[str, Any], expert_width: int) -> int:
-    given = config.get("shared_expert_intermediate_size")
-    return int(given or (config.get("n_shared_experts") or 0) * expert_width)
-
-
-def _precision(config: Mapping[str, Any]) -> tuple[str, float]:
-    """Return the dtype of the arithmetic and the bits of a stored weight."""
-    dtype = _DTYPES.get(str(config.get("torch_dtype") or config.get("dtype")), "bf16")
-    quantised = config.get("quantization_config")
-    if not isinstance(quantised, dict):
-        return dtype, 16
-    if quantised.get("quant_method") == "fp8":
-        return "fp8", 8
-    return dtype, float(quantised.get("bits") or 16)

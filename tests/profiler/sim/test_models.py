@@ -128,3 +128,91 @@ def test_a_config_that_is_no_object_is_refused(tmp_path) -> None:
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(UsageError, match="JSON object"):
         load_shape(str(tmp_path))
+
+
+# What each family's own configuration says, and the parameters that its publisher counts.
+FAMILIES = {
+    "gpt2": (
+        {"model_type": "gpt2", "n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024}
+        | {"n_inner": None, "vocab_size": 50257},
+        124e6,
+    ),
+    "opt-6.7b": (
+        {"model_type": "opt", "hidden_size": 4096, "num_attention_heads": 32, "ffn_dim": 16384}
+        | {"num_hidden_layers": 32, "vocab_size": 50272, "max_position_embeddings": 2048},
+        6.66e9,
+    ),
+    "bloom-7b1": (
+        {"model_type": "bloom", "hidden_size": 4096, "n_head": 32, "n_layer": 30}
+        | {"vocab_size": 250880},
+        7.07e9,
+    ),
+    "falcon-7b": (
+        {"model_type": "falcon", "hidden_size": 4544, "num_attention_heads": 71}
+        | {"num_hidden_layers": 32, "vocab_size": 65024, "multi_query": True},
+        6.92e9,
+    ),
+    "mpt-7b": (
+        {"model_type": "mpt", "d_model": 4096, "n_heads": 32, "n_layers": 32}
+        | {"expansion_ratio": 4, "vocab_size": 50432, "max_seq_len": 2048},
+        6.65e9,
+    ),
+    "chatglm3-6b": (
+        {"model_type": "chatglm", "hidden_size": 4096, "num_attention_heads": 32}
+        | {"num_layers": 28, "ffn_hidden_size": 13696, "padded_vocab_size": 65024}
+        | {"multi_query_attention": True, "multi_query_group_num": 2, "kv_channels": 128},
+        6.24e9,
+    ),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_families_have_other_words_for_the_same(tmp_path, family: str) -> None:
+    config, parameters = FAMILIES[family]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load_shape(str(tmp_path)).parameters == pytest.approx(parameters, rel=0.01)
+
+
+def test_falcons_one_kv_head_is_one(tmp_path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(FAMILIES["falcon-7b"][0]))
+    assert load_shape(str(tmp_path)).kv_heads == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "bits"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 4),
+        ({"quant_method": "mxfp4"}, 4.25),
+        (
+            {"quant_method": "compressed-tensors"}
+            | {"config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "int"}}}},
+            8,
+        ),
+    ],
+)
+def test_bits_are_found_in_the_words_of_each_method(tmp_path, method, bits: float) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA_2_7B | {"quantization_config": method}))
+    assert load_shape(str(tmp_path)).weight_bits == bits
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"num_key_value_heads": "x"}, "num_key_value_heads"),
+        ({"num_key_value_heads": [8]}, "num_key_value_heads"),
+        ({"num_key_value_heads": -8}, "num_key_value_heads"),
+        ({"num_key_value_heads": 7.5}, "num_key_value_heads"),
+        ({"head_dim": "wide"}, "head_dim"),
+        ({"max_position_embeddings": "long"}, "max_position_embeddings"),
+        ({"hidden_size": 10**12}, "hidden_size"),
+        ({"num_local_experts": "many"}, "num_local_experts"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": "four"}}, "bits"),
+        ({"quantization_config": {"quant_method": "novel"}}, "unknown number of bits"),
+        ({"model_type": "bert"}, "decoder-only"),
+        ({"is_encoder_decoder": True, "model_type": "t5"}, "decoder-only"),
+    ],
+)
+def test_absurd_figures_are_refused_by_name(tmp_path, change, named: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA_2_7B | change))
+    with pytest.raises(UsageError, match=named):
+        load_shape(str(tmp_path))
