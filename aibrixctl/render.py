@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from accelerators import documents
@@ -29,10 +28,6 @@ def emit(
         with documents.write_errors("stdout"):
             _write(result, command, form, sys.stdout, meta)
             sys.stdout.flush()
-        return
-    if Path(path).exists() and not Path(path).is_file():
-        with documents.write_errors(path), Path(path).open("w", encoding="utf-8") as device:
-            _write(result, command, form, device, meta)
         return
     with documents.atomic_writer(path) as file:
         _write(result, command, form, file, meta)

@@ -1,6 +1,7 @@
 """Versioned documents: refused clearly, written whole or not at all."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,27 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
         raise RuntimeError
     assert json.loads(path.read_text()) == {"old": True}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    goal, link = tmp_path / "goal.json", tmp_path / "link.json"
+    goal.write_text("old")
+    link.symlink_to(goal)
+    documents.write_text(link, "new")
+    assert link.is_symlink()
+    assert goal.read_text() == "new"
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        documents.write_text(pipe, "text")
+        assert os.read(reader, 10) == b"text"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full")
