@@ -19,6 +19,8 @@ from aibrixctl.terminal import Reporter, drop_stdout
 from aibrixctl.tree import TREE, LazyGroup, attach, path_of, without_variables
 
 PROGRAM = "aibrixctl"
+COMPLETION = "_AIBRIXCTL_COMPLETE"
+"""Set by a shell that asks for completions; see ``aibrixctl completion``."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -88,6 +90,8 @@ def run(words: list[str]) -> int:
 
 def _run(words: list[str]) -> int:
     path = path_of(words)
+    if COMPLETION in os.environ:
+        _prepare_completion()
     try:
         settings = config.read_files()
         if settings:
@@ -105,6 +109,13 @@ def _run(words: list[str]) -> int:
     except typer.TyperException as error:
         return _usage_error(error, path)
     return outcome if isinstance(outcome, int) else ExitCode.OK
+
+
+def _prepare_completion() -> None:
+    """Teach Typer its shells; it does so by itself only beside options that we don't offer."""
+    from typer.completion import completion_init  # type: ignore[attr-defined]
+
+    completion_init()
 
 
 def _fail(error: ToolError) -> int:

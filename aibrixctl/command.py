@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from accelerators.documents import timestamp
+from aibrixctl.choices import one_of
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.render import FORMATS, Format, emit
 from aibrixctl.result import Result
@@ -69,6 +70,7 @@ _COMMON: dict[str, tuple[Any, Any]] = {
                 help="Output format.",
                 envvar="AIBRIXCTL_OUTPUT",
                 callback=_check_format,
+                autocompletion=one_of(*FORMATS),
                 show_envvar=False,
             ),
         ],

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aibrixctl import choices
 from aibrixctl.command import command
 from aibrixctl.result import Result
 
@@ -79,7 +80,13 @@ def _price(type_: "Accelerator") -> str | None:
     ),
 )
 def show_one(
-    name: Annotated[str, typer.Argument(help="Any usual name: a10, A100-80GB, a driver's name.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Any usual name: a10, A100-80GB, a driver's name.",
+            autocompletion=choices.accelerators,
+        ),
+    ],
     accelerators: _OWN = None,
 ) -> Result:
     """Show one GPU or NPU type, and where each figure comes from."""

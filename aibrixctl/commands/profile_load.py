@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aibrixctl.choices import one_of
 from aibrixctl.command import command, session
 from aibrixctl.result import Result, failed
 from aibrixctl.signals import StopFlag, interruptible
@@ -70,7 +71,12 @@ def load(
     seed: Annotated[int, typer.Option("--seed", help="Of prompts and arrivals.")] = 0,
     arrival: Annotated[
         str | None,
-        typer.Option("--arrival", metavar="poisson|constant|gamma", help="Spread of arrivals."),
+        typer.Option(
+            "--arrival",
+            metavar="poisson|constant|gamma",
+            help="Spread of arrivals.",
+            autocompletion=one_of("poisson", "constant", "gamma"),
+        ),
     ] = None,
     burstiness: Annotated[
         float,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aibrixctl import choices
 from aibrixctl.command import command, session
 from aibrixctl.result import Problem, Result
 from aibrixctl.signals import interruptible
@@ -16,10 +17,20 @@ if TYPE_CHECKING:
     from profiler.sim.replica import Replica
 
 _ACCELERATOR = Annotated[
-    str, typer.Option("--accelerator", help="GPU or NPU type, by any usual name.")
+    str,
+    typer.Option(
+        "--accelerator",
+        help="GPU or NPU type, by any usual name.",
+        autocompletion=choices.accelerators,
+    ),
 ]
 _MODEL = Annotated[
-    str, typer.Option("--model", help="A known model, or a path to a Hugging Face config.json.")
+    str,
+    typer.Option(
+        "--model",
+        help="A known model, or a path to a Hugging Face config.json.",
+        autocompletion=choices.models,
+    ),
 ]
 _GPUS = Annotated[int, typer.Option("--gpus", min=1, help="Accelerators, tensor parallel.")]
 _OWN = Annotated[

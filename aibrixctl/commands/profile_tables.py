@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aibrixctl.choices import one_of
 from aibrixctl.command import command
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.result import Problem, Result
@@ -115,7 +116,15 @@ def compare(
 )
 def export(
     paths: Annotated[list[str], _TABLES],
-    to: Annotated[str, typer.Option("--to", metavar="aibrix|csv|melange", help="Format.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="aibrix|csv|melange",
+            help="Format.",
+            autocompletion=one_of("aibrix", "csv", "melange"),
+        ),
+    ],
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE", help="File; stdout by default.")
     ] = None,
