@@ -83,12 +83,14 @@ class Stats:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Stats":
         """Read the JSON form back, null as infinite; raises KeyError or ValueError on others."""
-        return cls(
-            **{
-                name: float("inf") if value[name] is None else float(value[name])
-                for name in cls.__dataclass_fields__
-            }
-        )
+        read = {
+            name: float("inf") if value[name] is None else float(value[name])
+            for name in cls.__dataclass_fields__
+        }
+        for name, number in read.items():
+            if not number >= 0:
+                raise ValueError(f"{name} is {number}; expected milliseconds from 0")
+        return cls(**read)
 
 
 def weighted_stats(values: Floats, weights: Floats | None = None) -> Stats | None:

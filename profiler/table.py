@@ -4,10 +4,11 @@ Document ``aibrixctl/throughput-table/v1``. A bucket is named by its upper bound
 ``input_tokens`` in and ``output_tokens`` out.
 """
 
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from accelerators import documents
 from profiler.errors import ProfilerUsageError
@@ -17,6 +18,7 @@ from profiler.slo import Slo
 SCHEMA = "aibrixctl/throughput-table/v1"
 Status = Literal["measured", "infeasible", "client_limited", "not_measured"]
 Source = Literal["measured", "simulated", "imported"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -183,39 +185,64 @@ def parse(document: Any, source: str) -> ThroughputTable:
 def _parse(body: dict[str, Any]) -> ThroughputTable:
     cost = body["cost_usd_per_hour"]
     return ThroughputTable(
-        model=str(body["model"]),
-        target=str(body["target"]),
-        accelerator=body["accelerator"],
-        gpus_per_replica=int(body["gpus_per_replica"]),
-        cost_usd_per_hour=None if cost is None else float(cost),
+        model=_text(body["model"]),
+        target=_text(body["target"]),
+        accelerator=_optional(_text, body["accelerator"]),
+        gpus_per_replica=_whole(body["gpus_per_replica"]),
+        cost_usd_per_hour=_optional(_number, cost),
         slos=tuple(sorted(Slo.from_json(slo) for slo in body["slos"])),
-        input_tokens=tuple(int(n) for n in body["input_tokens"]),
-        output_tokens=tuple(int(n) for n in body["output_tokens"]),
+        input_tokens=tuple(_whole(n) for n in body["input_tokens"]),
+        output_tokens=tuple(_whole(n) for n in body["output_tokens"]),
         cells=tuple(_parse_cell(cell) for cell in body["cells"]),
-        provenance=Provenance(
-            **{name: body["provenance"].get(name) for name in Provenance.__dataclass_fields__}
-        ),
+        provenance=_parse_provenance(body["provenance"]),
     )
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _parse_provenance(value: dict[str, Any]) -> Provenance:
+    readers: dict[str, Callable[[Any], Any]] = {"seed": _whole, "tolerance": _number}
+    read: dict[str, Any] = {
+        name: _optional(readers.get(name, _text), value.get(name))
+        for name in Provenance.__dataclass_fields__
+    }
+    return Provenance(**read)
+
+
+def _optional(read: Callable[[Any], T], value: Any) -> T | None:
+    return None if value is None else read(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r} is not a whole number")
+    return value
 
 
 def _parse_cell(value: dict[str, Any]) -> Cell:
     return Cell(
-        input_tokens=int(value["input_tokens"]),
-        output_tokens=int(value["output_tokens"]),
+        input_tokens=_whole(value["input_tokens"]),
+        output_tokens=_whole(value["output_tokens"]),
         status=value["status"],
-        max_request_rate=_number(value["max_request_rate"]),
-        failing_request_rate=_number(value.get("failing_request_rate")),
+        max_request_rate=_optional(_number, value["max_request_rate"]),
+        failing_request_rate=_optional(_number, value.get("failing_request_rate")),
         latency={
             name.removesuffix("_ms"): stats and Stats.from_json(stats)
             for name, stats in value.get("latency", {}).items()
         },
-        output_tokens_per_s=_number(value.get("output_tokens_per_s")),
-        limited_by=value.get("limited_by"),
-        probes=int(value.get("probes", 0)),
+        output_tokens_per_s=_optional(_number, value.get("output_tokens_per_s")),
+        limited_by=_optional(_text, value.get("limited_by")),
+        probes=_whole(value.get("probes", 0)),
         notes=tuple(str(note) for note in value.get("notes", ())),
     )
 

@@ -52,6 +52,15 @@ def without(name: str) -> dict[str, Any]:
     return {key: value for key, value in TABLE.to_json().items() if key != name}
 
 
+STATS = {"mean": 1.0, "p50": 1.0, "p90": 1.0, "p95": 1.0, "p99": 1.0}
+
+
+def with_provenance(**changes: Any) -> dict[str, Any]:
+    document = TABLE.to_json()
+    document["provenance"] |= changes
+    return document
+
+
 def with_cell(**changes: Any) -> dict[str, Any]:
     document = TABLE.to_json()
     document["cells"][0] |= changes
@@ -74,6 +83,15 @@ def with_cell(**changes: Any) -> dict[str, Any]:
         (with_cell(max_request_rate=-1), "expected 0 or more"),
         (with_cell(status="infeasible"), "infeasible with max_request_rate 10"),
         (with_cell(input_tokens=129), "not one per bucket"),
+        (with_cell(max_request_rate="10"), "'10' is not a number"),
+        (with_cell(max_request_rate=float("nan")), "nan is not a number"),
+        (with_cell(probes=1.5), "1.5 is not a whole number"),
+        (with_cell(latency={"ttft_ms": STATS | {"mean": float("nan")}}), "mean is nan"),
+        (with_cell(latency={"ttft_ms": STATS | {"p99": -1}}), "p99 is -1"),
+        (TABLE.to_json() | {"gpus_per_replica": 1.5}, "1.5 is not a whole number"),
+        (TABLE.to_json() | {"accelerator": 7}, "7 is not text"),
+        (with_provenance(tolerance="5%"), "'5%' is not a number"),
+        (with_provenance(seed="x"), "'x' is not a whole number"),
     ],
 )
 def test_tables_that_contradict_themselves_are_refused(
