@@ -20,14 +20,18 @@ from accelerators.errors import ToolError, UsageError
 _SCHEMA = re.compile(r"^aibrixctl/([a-z0-9-]+)/v(\d+)$")
 
 
-def timestamp() -> str:
-    """Return the current UTC time as ISO 8601, or SOURCE_DATE_EPOCH when that is set."""
+def timestamp(*, precise: bool = False) -> str:
+    """Return the current UTC time as ISO 8601, or SOURCE_DATE_EPOCH when that is set.
+
+    Args:
+        precise: to the microsecond, for readers that ask which of two documents is newer.
+    """
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     utc = datetime.UTC
     moment = (
         datetime.datetime.fromtimestamp(int(epoch), utc) if epoch else datetime.datetime.now(utc)
     )
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if precise else "%Y-%m-%dT%H:%M:%SZ")
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

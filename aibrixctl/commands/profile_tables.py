@@ -184,7 +184,7 @@ def _aibrix(table: "ThroughputTable", deployment: str | None, allow_missing: boo
     from profiler.interop.aibrix import to_profile
 
     return to_profile(
-        table, created=timestamp(), deployment=deployment, allow_missing=allow_missing
+        table, created=timestamp(precise=True), deployment=deployment, allow_missing=allow_missing
     )
 
 
@@ -366,10 +366,13 @@ def push(
     if password_file:
         password = read_text(password_file).strip()
     with aibrix_redis.connected(url, password) as client:
-        plans = [
-            aibrix_redis.plan_push(client, exported.document, model or table.model)
-            for exported, table in zip(exports, tables, strict=True)
-        ]
+        plans = aibrix_redis.plan_pushes(
+            client,
+            [
+                (exported.document, model or table.model)
+                for exported, table in zip(exports, tables, strict=True)
+            ],
+        )
         refused = [reason for plan in plans for reason in plan.refusals]
         pushed = not dry_run and (force or not refused)
         for plan in plans if pushed else ():

@@ -5,7 +5,7 @@ write, which happens only while the key still holds what the plan saw.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -135,14 +135,41 @@ def profile_key(model: str, deployment: str) -> str:
     return f"{_PREFIX}{model}_{deployment.rpartition('/')[2]}"
 
 
-def plan_push(client: "redis.Redis", document: dict[str, Any], model: str) -> PushPlan:
-    """Return what writing a profile would do; changes nothing.
+def plan_pushes(
+    client: "redis.Redis", profiles: Sequence[tuple[dict[str, Any], str]]
+) -> list[PushPlan]:
+    """Return what writing profiles together would do; changes nothing.
 
     Args:
         client: an open connection.
-        document: the profile, as ``profiler.interop.aibrix.to_profile`` makes it.
-        model: name under which AIBrix serves the model (``model.aibrix.ai/name``).
+        profiles: pairs of a profile, as ``profiler.interop.aibrix.to_profile`` makes it, and the
+            name under which AIBrix serves its model (``model.aibrix.ai/name``).
+
+    Raises:
+        ProfilerUsageError: two of the profiles have the same key.
     """
+    together: dict[str, dict[str, Any]] = {}
+    for document, model in profiles:
+        key = profile_key(model, str(document["gpu"]))
+        if key in together:
+            raise ProfilerUsageError(
+                "push.twice",
+                f"two of the tables would be written to {key}",
+                hint="push them one by one, with --deployment for one of them",
+                target=key,
+            )
+        together[key] = document
+    everyone = sorted((_profiles(client) | together).items())
+    return [_plan(client, document, model, everyone) for document, model in profiles]
+
+
+def _plan(
+    client: "redis.Redis",
+    document: dict[str, Any],
+    model: str,
+    everyone: Sequence[tuple[str, dict[str, Any] | None]],
+) -> PushPlan:
+    """Return the plan for one profile among all that will be there."""
     key = profile_key(model, str(document["gpu"]))
     raw: Any = client.get(key)
     before = _parsed(raw)
@@ -152,8 +179,8 @@ def plan_push(client: "redis.Redis", document: dict[str, Any], model: str) -> Pu
     created = before.get("created") if before else None
     if isinstance(created, int | float) and created >= document["created"]:
         now = document["created"]
-        refusals.append(f"{key} was created at {created:.0f}, not before this profile ({now:.0f})")
-    for name, other in _profiles(client):
+        refusals.append(f"{key} was created at {created:.3f}, not before this profile ({now:.3f})")
+    for name, other in everyone:
         if name == key:
             continue
         served = _model_of(name, other)
@@ -206,9 +233,10 @@ def _parsed(raw: Any) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _profiles(client: "redis.Redis") -> list[tuple[str, dict[str, Any] | None]]:
-    keys = sorted(key.decode("utf-8", "replace") for key in client.scan_iter(f"{_PREFIX}*"))
-    return [(key, _parsed(client.get(key))) for key in keys]
+def _profiles(client: "redis.Redis") -> dict[str, dict[str, Any] | None]:
+    """Return every string under AIBrix's prefix, as JSON; None where it isn't an object."""
+    keys: Any = client.scan_iter(f"{_PREFIX}*", _type="string")
+    return {key.decode("utf-8", "replace"): _parsed(client.get(key)) for key in keys}
 
 
 def _model_of(key: str, document: dict[str, Any] | None) -> str | None:

@@ -102,3 +102,4 @@ def test_a_full_disk_is_named() -> None:
 def test_the_time_can_be_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
     assert documents.timestamp() == "1970-01-02T00:00:00Z"
+    assert documents.timestamp(precise=True) == "1970-01-02T00:00:00.000000Z"

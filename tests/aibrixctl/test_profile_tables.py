@@ -287,6 +287,16 @@ def test_push_shows_then_does(
 
 
 @requires_redis
+def test_a_push_right_after_another_is_newer(
+    server: Server, cli_json: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    monkeypatch.setenv("AIBRIXCTL_REDIS_PASSWORD", "hunter2")
+    found = [cli_json("profile", "push", server.url, A10) for _ in range(2)]
+    assert [body["status"] for body in found] == ["success", "success"]
+
+
+@requires_redis
 def test_push_without_the_password_is_refused_access(
     server: Server, cli: Callable[..., Any]
 ) -> None:

@@ -13,6 +13,7 @@ from accelerators.errors import UnreachableError
 from profiler.errors import ProfilerError, ProfilerUsageError
 from profiler.interop import aibrix_redis
 from profiler.interop.aibrix import to_profile
+from profiler.interop.aibrix_redis import PushPlan
 from profiler.table import ThroughputTable
 from tests.redis_server import Server, redis_server, requires_redis
 
@@ -37,13 +38,17 @@ def profile(table: ThroughputTable, created: str = NOW, **options: Any) -> dict[
     return to_profile(table, created=created, **options).document
 
 
+def plan_push(client: "redis.Redis", document: dict[str, Any], model: str) -> PushPlan:
+    return aibrix_redis.plan_pushes(client, [(document, model)])[0]
+
+
 def push(client: "redis.Redis", document: dict[str, Any], model: str = "m") -> None:
-    aibrix_redis.push(client, aibrix_redis.plan_push(client, document, model))
+    aibrix_redis.push(client, plan_push(client, document, model))
 
 
 def test_a_push_is_what_aibrix_reads(client: "redis.Redis", table: ThroughputTable) -> None:
     document = profile(table, deployment="default/a10-vllm")
-    plan = aibrix_redis.plan_push(client, document, "deepseek")
+    plan = plan_push(client, document, "deepseek")
     assert plan.key == "aibrix:profile_deepseek_a10-vllm"
     assert plan.raw_before is None
     assert client.keys("*") == []
@@ -57,7 +62,7 @@ def test_the_plan_shows_what_changes(client: "redis.Redis", table: ThroughputTab
     push(client, profile(table))
     faster = replace(table.cells[0], max_request_rate=12.0)
     dearer = replace(table, cells=(faster, *table.cells[1:]), cost_usd_per_hour=1.1)
-    plan = aibrix_redis.plan_push(client, profile(dearer, LATER), "m")
+    plan = plan_push(client, profile(dearer, LATER), "m")
     assert plan.to_json()["action"] == "replace"
     assert plan.changes == ("cost: 0.9 -> 1.1", "tputs: 1 of 6 cells, most 10 -> 12")
     assert plan.refusals == ()
@@ -65,7 +70,7 @@ def test_the_plan_shows_what_changes(client: "redis.Redis", table: ThroughputTab
 
 def test_a_newer_profile_is_not_replaced(client: "redis.Redis", table: ThroughputTable) -> None:
     push(client, profile(table, LATER))
-    plan = aibrix_redis.plan_push(client, profile(table, NOW), "m")
+    plan = plan_push(client, profile(table, NOW), "m")
     assert "was created at" in plan.refusals[0]
 
 
@@ -76,9 +81,47 @@ def test_buckets_unlike_the_models_others_are_refused(
     small = replace(
         table, target="l20", output_tokens=(32,), cells=tuple(table.cells[i] for i in (0, 2, 4))
     )
-    plan = aibrix_redis.plan_push(client, profile(small), "m")
+    plan = plan_push(client, profile(small), "m")
     assert "AIBrix skips" in plan.refusals[0]
-    assert aibrix_redis.plan_push(client, profile(small), "other").refusals == ()
+    assert plan_push(client, profile(small), "other").refusals == ()
+
+
+def test_profiles_pushed_together_are_held_against_each_other(
+    client: "redis.Redis", table: ThroughputTable
+) -> None:
+    small = replace(
+        table, target="l20", output_tokens=(32,), cells=tuple(table.cells[i] for i in (0, 2, 4))
+    )
+    unlike = aibrix_redis.plan_pushes(client, [(profile(table), "m"), (profile(small), "m")])
+    assert ["AIBrix skips" in plan.refusals[0] for plan in unlike] == [True, True]
+
+
+def test_new_buckets_for_all_profiles_of_a_model_are_no_contradiction(
+    client: "redis.Redis", table: ThroughputTable
+) -> None:
+    cells = tuple(table.cells[i] for i in (0, 2, 4))
+    both = [table, replace(table, target="l20")]
+    small = [replace(one, output_tokens=(32,), cells=cells) for one in both]
+    for one in both:
+        push(client, profile(one))
+    plans = aibrix_redis.plan_pushes(client, [(profile(one, LATER), "m") for one in small])
+    assert [plan.refusals for plan in plans] == [(), ()]
+
+
+def test_two_profiles_for_one_key_are_refused_before_anything_is_written(
+    client: "redis.Redis", table: ThroughputTable
+) -> None:
+    twice = [(profile(table), "m"), (profile(table, LATER), "m")]
+    with pytest.raises(ProfilerUsageError, match="two of the tables") as caught:
+        aibrix_redis.plan_pushes(client, twice)
+    assert caught.value.target == "aibrix:profile_m_a10"
+
+
+def test_keys_of_another_type_are_no_profiles(
+    client: "redis.Redis", table: ThroughputTable
+) -> None:
+    client.lpush("aibrix:profile_m_list", "x")
+    assert plan_push(client, profile(table), "m").refusals == ()
 
 
 @pytest.mark.parametrize(("there", "ours"), [("m", "m_x"), ("m_x", "m")])
@@ -86,7 +129,7 @@ def test_models_that_aibrixs_scan_mixes_up_are_told(
     there: str, ours: str, client: "redis.Redis", table: ThroughputTable
 ) -> None:
     push(client, profile(table), there)
-    plan = aibrix_redis.plan_push(client, profile(replace(table, target="l20")), ours)
+    plan = plan_push(client, profile(replace(table, target="l20")), ours)
     assert plan.refusals == ()
     assert "AIBrix scans aibrix:profile_m_*" in plan.warnings[0]
 
@@ -95,7 +138,7 @@ def test_unrelated_models_are_not_warned_about(
     client: "redis.Redis", table: ThroughputTable
 ) -> None:
     push(client, profile(table), "mm")
-    assert aibrix_redis.plan_push(client, profile(table), "m").warnings == ()
+    assert plan_push(client, profile(table), "m").warnings == ()
 
 
 @pytest.mark.parametrize("junk", [b"not json", b"[1]", b"\xff\xfe", b"null"])
@@ -104,7 +147,7 @@ def test_junk_under_the_key_is_told_and_replaced(
 ) -> None:
     client.set("aibrix:profile_m_a10", junk)
     client.set("aibrix:profile_m_other", junk)
-    plan = aibrix_redis.plan_push(client, profile(table), "m")
+    plan = plan_push(client, profile(table), "m")
     assert "no JSON object" in plan.warnings[0]
     aibrix_redis.push(client, plan)
     stored: Any = client.get("aibrix:profile_m_a10")
@@ -114,7 +157,7 @@ def test_junk_under_the_key_is_told_and_replaced(
 def test_a_profile_that_changed_since_the_plan_is_left_alone(
     client: "redis.Redis", table: ThroughputTable
 ) -> None:
-    plan = aibrix_redis.plan_push(client, profile(table), "m")
+    plan = plan_push(client, profile(table), "m")
     client.set(plan.key, "another writer")
     with pytest.raises(ProfilerError, match="changed in the meantime"):
         aibrix_redis.push(client, plan)
