@@ -1,6 +1,7 @@
 """What a run of load is: its configuration, checked, and what it returns."""
 
 import math
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -28,7 +29,9 @@ class LoadConfig:
         duration_s: length of the steady window. num_prompts: requests in it. The first of the two
             that is reached ends it; 30 s when neither is given.
         warmup_s: load before the window, at the same rate.
-        seed, salt: of arrivals and prompts; the salt keeps runs with one seed apart.
+        seed: of arrivals and prompts.
+        salt: of the prompts, beside the seed; a new one for each configuration made. A server's
+            prefix cache knows the prompts of a run before this one with the same seed and salt.
         arrival, burstiness: spread of the gaps between arrivals; burstiness is the shape of
             the gamma distribution (1 = Poisson, less = burstier).
         endpoint: one of ENDPOINTS.
@@ -53,7 +56,7 @@ class LoadConfig:
     num_prompts: int | None = None
     warmup_s: float = 5.0
     seed: int = 0
-    salt: str = ""
+    salt: str = field(default_factory=lambda: secrets.token_hex(4))
     arrival: Arrival = "poisson"
     burstiness: float = 1.0
     endpoint: str = "/v1/completions"

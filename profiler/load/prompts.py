@@ -32,11 +32,11 @@ view voice wait walk wall want warm watch water
 # A byte picks one of these 256.
 _WORDS = _TEXT.split()
 _HEAD_WORDS = 16
-_POOL_WORDS = 16_384
+_POOL_ROUNDS = 64
 
 
 class PromptMaker:
-    """Makes the requests of one run; the same configuration makes the same bytes.
+    """Makes the requests of one run; the same configuration, salt included, makes the same bytes.
 
     Attributes:
         words: words of a prompt; set by the calibration.
@@ -45,8 +45,9 @@ class PromptMaker:
     def __init__(self, config: LoadConfig, address: Address):
         self.words = config.input_tokens
         self._config = config
-        rng = random.Random(digest(config, "pool"))
-        pool = rng.choices(_WORDS, k=_POOL_WORDS)
+        rng = random.Random(digest(config.seed, config.salt, "pool"))
+        # Every word once, in another order each time: long slices are alike in their tokens.
+        pool = [word for _ in range(_POOL_ROUNDS) for word in rng.sample(_WORDS, len(_WORDS))]
         self._pool = " ".join(pool)
         self._starts = [0, *accumulate(len(word) + 1 for word in pool)]
         self._request_line = self._head(address)
@@ -82,14 +83,16 @@ class PromptMaker:
     def prompt(self, index: int) -> str:
         """Return the prompt of a request: shared head if any, distinct head, common words."""
         config = self._config
-        seed = digest(config, f"prompt {index}")
+        seed = digest(config.seed, config.salt, f"prompt {index}")
         shared = round(self.words * config.shared_prefix_tokens / config.input_tokens)
         distinct = min(_HEAD_WORDS, max(self.words - shared, 1))
         rest = max(self.words - shared - distinct, 0)
         parts = [self._slice(0, shared)] if shared else []
         parts.append(" ".join(map(_WORDS.__getitem__, seed[:distinct])))
         if rest:
-            parts.append(self._slice(int.from_bytes(seed[-8:], "little") % _POOL_WORDS, rest))
+            parts.append(
+                self._slice(int.from_bytes(seed[-8:], "little") % (len(self._starts) - 1), rest)
+            )
         return " ".join(parts)
 
     def _slice(self, start: int, count: int) -> str:

@@ -8,9 +8,9 @@ from profiler.load.config import LoadConfig
 from profiler.samples import Floats
 
 
-def digest(config: LoadConfig, purpose: str) -> bytes:
-    """Return 64 bytes that depend on the seed, the salt and the purpose alone."""
-    return hashlib.blake2b(f"{config.seed}\0{config.salt}\0{purpose}".encode()).digest()
+def digest(*of: int | str) -> bytes:
+    """Return 64 bytes that depend on the values alone."""
+    return hashlib.blake2b("\0".join(map(str, of)).encode()).digest()
 
 
 def _spread(config: LoadConfig, count: int, rng: np.random.Generator) -> Floats:
@@ -35,7 +35,7 @@ def due_times(config: LoadConfig) -> Floats:
     one that was asked for, not within 1/sqrt(n) of it.
     """
     assert config.request_rate is not None
-    rng = np.random.default_rng(int.from_bytes(digest(config, "arrivals")[:8], "little"))
+    rng = np.random.default_rng(int.from_bytes(digest(config.seed, "arrivals")[:8], "little"))
     warm_count = round(config.request_rate * config.warmup_s)
     count = max(1, round(config.request_rate * config.window_s))
     warm = _spread(config, warm_count, rng) * config.warmup_s

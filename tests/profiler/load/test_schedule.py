@@ -38,10 +38,10 @@ def test_the_offered_rate_is_the_one_asked_for(rate, duration, warmup, seed, spr
     assert np.array_equal(due, due_times(config))
 
 
-def test_seed_and_salt_change_the_arrivals() -> None:
+def test_the_seed_alone_changes_the_arrivals() -> None:
     first = due_times(BASE)
     assert not np.array_equal(first, due_times(replace(BASE, seed=1)))
-    assert not np.array_equal(first, due_times(replace(BASE, salt="cell 2")))
+    assert np.array_equal(first, due_times(replace(BASE, salt="another")))
 
 
 @pytest.mark.parametrize(
