@@ -118,7 +118,6 @@ class Engine:
             duration_s=max(window_s, _WINDOW * e2e_s),
             warmup_s=0.0 if rate is None else max(self.config.warmup_s, _WARMUP * e2e_s),
             seed=seed,
-            salt=f"{self.target.name}/{input_tokens}x{output_tokens}/{seed}",
             slos=self.config.slos,
             endpoint=options.endpoint,
             token=options.token,
@@ -141,8 +140,8 @@ class Engine:
                 raise
             return Measurement(failed_probe(error.message), lost=error)
         except ProfilerUsageError as error:
-            # Already the first, lone request of this size was refused.
-            if error.code != "load.refused" or not _says_too_long(error.message):
+            refused = error.code == "load.refused" and _says_too_long(error.message)
+            if not refused and error.code != "load.context_length":
                 raise
             return Measurement(ProbeOutcome("miss", reasons=("context_length",)))
         self.reached = True

@@ -14,7 +14,13 @@ from profiler.load.preflight import refuse_access
 from profiler.load.prompts import PromptMaker
 
 CLOSE_ENOUGH = 0.005
-_MOST_PROBES = 4
+_MOST_PROBES = 6
+_NEAR_LONGEST = 0.99
+# A prompt that is refused, perhaps for its length, is made shorter this often: to the half while
+# none was taken, then by little, since it was meant to fit.
+_MOST_SHORTENED = 2
+_PERHAPS_TOO_LONG = (400, 413, 422)
+_SHORTEN_TO, _SHORTEN_FITTED_TO = 0.5, 0.99
 _POLL_S = 0.05
 
 
@@ -71,22 +77,35 @@ async def calibrate(
     pool: Pool,
     prober: Prober,
     prompts: PromptMaker,
+    longest: int | None = None,
 ) -> Calibration:
     """Set ``prompts.words`` so that the server counts ``input_tokens`` in a prompt.
 
     Each probe asks for one output token, with a prompt of its own. Chat templates and special
-    tokens add a constant, vocabularies a factor: the secant through two probes finds both.
+    tokens add a constant, vocabularies a factor: the secant through two probes finds both. The
+    first prompt has a word for each token; one that is too long for the server is shortened.
+    Prompts differ by some tokens: near the ``longest`` sequence that the server takes, the aim
+    is a little lower.
 
     Raises:
         EngineUnreachableError: access refused, or no answer in time.
         ProfilerUsageError: the server refuses requests of this shape; gives its message.
     """
     asked = config.input_tokens
+    if longest is not None:
+        asked = max(1, min(asked, int(_NEAR_LONGEST * (longest - config.output_tokens))))
     points: list[tuple[int, int]] = []
+    refused: list[Exchange] = []
     for number in range(1, _MOST_PROBES + 1):
         exchange = Exchange(-number, prompts.request(-number))
         if not await prober.ask(pool, exchange):
             return Calibration(stopped=True)
+        if exchange.head is not None and exchange.head.status in _PERHAPS_TOO_LONG:
+            refused.append(exchange)
+            if len(refused) <= _MOST_SHORTENED and prompts.words > 1:
+                prompts.words = int(prompts.words * (_SHORTEN_FITTED_TO if points else _SHORTEN_TO))
+                continue
+            exchange = refused[0]
         _refuse(exchange, config, address)
         if exchange.cause not in (None, "no_output"):
             return Calibration((f"prompt length not calibrated: {exchange.cause}",))

@@ -20,10 +20,11 @@ _MOST_NAMED = 8
 
 @dataclass(frozen=True)
 class Engine:
-    """What serves, as far as it says so."""
+    """What serves, as far as it says so; longest: tokens of prompt and answer together."""
 
     name: str
     version: str | None
+    longest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,26 @@ def inspect(
             hint="give one of these as the model",
             target=config.model,
         )
-    owner = next((m.get("owned_by") for m in models if m.get("id") == config.model), None)
-    return Engine(str(owner or answer.server or "unknown"), _version(config, address, tls))
+    ours: dict[str, Any] = next((m for m in models if m.get("id") == config.model), {})
+    name = str(ours.get("owned_by") or answer.server or "unknown")
+    longest = ours.get("max_model_len")
+    return Engine(
+        name, _version(config, address, tls), longest if isinstance(longest, int) else None
+    )
+
+
+def refuse_length(config: LoadConfig, engine: Engine) -> None:
+    """Raise ProfilerUsageError where prompt and answer are longer than the engine says it takes."""
+    wanted = config.input_tokens + config.output_tokens
+    if engine.longest is None or wanted <= engine.longest:
+        return
+    raise ProfilerUsageError(
+        "load.context_length",
+        f"{config.input_tokens} input and {config.output_tokens} output tokens are {wanted}; "
+        f"{config.base_url} takes at most {engine.longest} for {config.model!r}",
+        hint="ask for fewer, or serve the model with a longer context",
+        target=config.model,
+    )
 
 
 def refuse_access(status: int, address: Address, message: str, has_token: bool) -> None:

@@ -23,7 +23,7 @@ from profiler.load.exchange import Exchange
 from profiler.load.health import assess
 from profiler.load.notes import notes_of
 from profiler.load.pool import Pool
-from profiler.load.preflight import Engine, inspect
+from profiler.load.preflight import Engine, inspect, refuse_length
 from profiler.load.prompts import PromptMaker
 from profiler.load.schedule import due_times
 from profiler.samples import ClientHealth, Floats, summarise
@@ -70,11 +70,12 @@ def run_load(
     tls = tls_context(config) if address.scheme == "https" else None
     where = resolve(address)
     engine = inspect(config, address, tls, stop)
+    refuse_length(config, engine)
     _allow_connections(config)
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        raw = runner.run(_measure(config, address, where, tls, stop, on_progress))
+        raw = runner.run(_measure(config, address, where, tls, engine.longest, stop, on_progress))
     return _reduce(config, engine, raw)
 
 
@@ -116,6 +117,7 @@ async def _measure(
     address: Address,
     where: list[tuple[int, str]],
     tls: ssl.SSLContext | None,
+    longest: int | None,
     stop: threading.Event | None,
     on_progress: Callable[[Progress], None] | None,
 ) -> _Raw:
@@ -124,7 +126,7 @@ async def _measure(
     pool = Pool(prober, address, where, tls, config.connect_timeout_s)
     try:
         await _open(pool, address, 1)
-        found = await calibrate(config, address, pool, prober, prompts)
+        found = await calibrate(config, address, pool, prober, prompts, longest)
         due = None if config.request_rate is None else due_times(config)
         driver = Driver(
             config, prompts, due, lambda: stop is not None and stop.is_set(), on_progress

@@ -10,7 +10,7 @@ from profiler.run_config import ProfileConfig
 from profiler.slo import parse_slos
 from profiler.targets import parse_targets
 
-from .load.conftest import Engine, Request, plain
+from .load.conftest import Engine, Request, good, plain
 
 
 def prober_config(url: str) -> ProfileConfig:
@@ -39,6 +39,15 @@ def refusing(message: str) -> Engine:
 
 def test_a_size_that_the_engine_refuses_is_a_miss() -> None:
     served = refusing("This model's maximum context length is 8 tokens")
+    try:
+        found = prober(served).probe(16, 4, 10.0, seed=0)
+    finally:
+        served.close()
+    assert (found.outcome.verdict, found.outcome.reasons) == ("miss", ("context_length",))
+
+
+def test_a_size_beyond_the_length_that_the_engine_names_is_a_miss() -> None:
+    served = Engine(good, longest=19)
     try:
         found = prober(served).probe(16, 4, 10.0, seed=0)
     finally:

@@ -113,6 +113,7 @@ class Engine:
         owner: str = "scripted",
         certificate: Path | None = None,
         not_ready_times: int = 0,
+        longest: int | None = None,
     ):
         self.requests: list[Request] = []
         self.connections = 0
@@ -122,6 +123,7 @@ class Engine:
         self._owner = owner
         self._certificate = certificate
         self._not_ready_times = not_ready_times
+        self._longest = longest
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = threading.Event()
@@ -185,7 +187,8 @@ class Engine:
             self._not_ready_times -= 1
             writer.write(plain(503, {"error": {"message": "loading"}}))
         elif first.startswith("GET /v1/models"):
-            data = [{"id": name, "owned_by": self._owner} for name in self._models]
+            more = {"owned_by": self._owner, "max_model_len": self._longest}
+            data = [{"id": name, **more} for name in self._models]
             writer.write(plain(200, {"data": data}))
         elif first.startswith("GET /version"):
             writer.write(plain(200, {"version": "1.2"}))

@@ -127,15 +127,67 @@ def test_a_prompt_that_can_t_be_fitted_is_said(engine: Start) -> None:
     assert "prompts had 500.0 tokens on average; 16 were asked for" in run.summary.notes
 
 
-def test_one_seed_makes_one_load(engine: Start) -> None:
+def test_a_prompt_that_just_fits_is_found_from_a_first_one_that_does_not(engine: Start) -> None:
+    async def three_tokens_a_word(request: Request, writer: Writer) -> None:
+        counted = 3 * len(request.prompt.split())
+        if counted > 310:
+            writer.write(plain(400, {"error": {"message": "context length is 310"}}))
+            return
+        writer.write(STREAM_HEAD)
+        for _ in range(request.tokens):
+            writer.write(chunk(text_event("x")))
+        writer.write(chunk(usage_event(counted, request.tokens)) + chunk(DONE) + END)
+
+    run = run_load(configure(engine(three_tokens_a_word), input_tokens=300))
+    assert (run.input_tokens_mean, run.summary.failed) == (300, 0)
+
+
+def test_prompts_near_the_longest_that_the_server_takes_stay_below_it(engine: Start) -> None:
+    longest = 1000
+
+    async def uneven(request: Request, writer: Writer) -> None:
+        counted = len(request.prompt.split()) + request.prompt.count("w") % 5
+        if counted + request.tokens > longest:
+            writer.write(plain(400, {"error": {"message": "context length"}}))
+            return
+        writer.write(STREAM_HEAD)
+        for _ in range(request.tokens):
+            writer.write(chunk(text_event("x")))
+        writer.write(chunk(usage_event(counted, request.tokens)) + chunk(DONE) + END)
+
+    run = run_load(configure(engine(uneven, longest=longest), input_tokens=996))
+    assert run.summary.failed == 0
+    assert run.input_tokens_mean == pytest.approx(996, rel=0.02)
+
+
+def test_lengths_beyond_what_the_server_names_are_refused_before_any_request(
+    engine: Start,
+) -> None:
+    served = engine(longest=40)
+    assert run_load(configure(served, output_tokens=8)).summary.failed == 0
+    before = len(served.requests)
+    with pytest.raises(ProfilerUsageError, match="at most 40 for 'm'") as caught:
+        run_load(configure(served, output_tokens=9))
+    assert caught.value.code == "load.context_length"
+    assert len(served.requests) == before
+
+
+def test_one_seed_and_salt_make_one_load(engine: Start) -> None:
     def bodies(**changes: object) -> list[str]:
         served = engine()
         run_load(configure(served, **changes))
         return sorted(request.prompt for request in served.load)
 
-    assert bodies(seed=1) == bodies(seed=1)
-    others = [bodies(seed=1), bodies(seed=2), bodies(seed=1, salt="other cell")]
+    assert bodies(seed=1, salt="a") == bodies(seed=1, salt="a")
+    others = [bodies(seed=1, salt="a"), bodies(seed=2, salt="a"), bodies(seed=1, salt="b")]
     assert len(set(map(tuple, others))) == 3
+
+
+def test_a_server_s_prefix_cache_does_not_know_the_prompts_of_an_earlier_run(engine: Start) -> None:
+    served = engine()
+    for _ in range(2):
+        run_load(configure(served, seed=1))
+    assert len({request.prompt for request in served.requests}) == len(served.requests)
 
 
 def test_a_shared_prefix_is_shared_and_the_rest_is_not(engine: Start) -> None:
@@ -198,7 +250,7 @@ def test_a_request_that_the_server_refuses_is_told_before_the_load(engine: Start
     served = engine(too_long)
     with pytest.raises(ProfilerUsageError, match="HTTP 400, maximum context length is 16"):
         run_load(configure(served))
-    assert len(served.requests) == 1
+    assert {request.tokens for request in served.requests} == {1}
 
 
 def test_a_server_that_comes_up_late_is_waited_for(engine: Start) -> None:
