@@ -68,6 +68,7 @@ def _data(config: LoadConfig, run: LoadRun, slos: Sequence[Slo]) -> dict[str, An
             "ignore_eos": config.ignore_eos,
             "warmup_s": config.warmup_s,
             "seed": config.seed,
+            "salt": config.salt,
         },
         "input_tokens_mean": _round(run.input_tokens_mean, 3),
         "output_tokens_mean": _round(run.output_tokens_mean, 3),

@@ -69,6 +69,14 @@ def load(
         str, typer.Option("--warmup", help="Load before the window, not measured.")
     ] = "5s",
     seed: Annotated[int, typer.Option("--seed", help="Of prompts and arrivals.")] = 0,
+    salt: Annotated[
+        str | None,
+        typer.Option(
+            "--salt",
+            metavar="TEXT",
+            help="Of the prompts: a run with the same one and seed repeats them.  [default: new]",
+        ),
+    ] = None,
     arrival: Annotated[
         str | None,
         typer.Option(
@@ -153,8 +161,8 @@ def load(
     against an objective, and are left out of the latencies printed. goodput is requests/s that
     met every limit.
 
-    Prompts differ from each other in their first block, so a prefix cache does not help, and
-    have the length asked for as the server counts it.
+    Prompts differ from each other and from those of earlier runs in their first block, so a
+    prefix cache does not help, and have the length asked for as the server counts it.
 
     When a delay of the client itself could have moved a reported percentile by more than 5% (and
     0.5 ms), or it did not deliver the load, the result is not certified: exit 3.
@@ -177,6 +185,7 @@ def load(
         num_prompts=num_prompts,
         warmup_s=parse_duration(warmup),
         seed=seed,
+        **({} if salt is None else {"salt": salt}),
         arrival=parse_arrival(arrival, burstiness),
         burstiness=burstiness,
         endpoint=endpoint,

@@ -66,6 +66,17 @@ def test_json_holds_what_was_measured(cli_json, engine) -> None:
     assert (data["input_tokens_mean"], data["output_tokens_mean"]) == (32, 4)
 
 
+def test_the_salt_of_a_run_repeats_its_prompts(cli_json, engine) -> None:
+    salt = cli_json(*words(engine, *OPEN))["data"]["load"]["salt"]
+    first = sorted(request.prompt for request in engine.load)
+    engine.requests.clear()
+    cli_json(*words(engine, *OPEN, "--salt", salt))
+    assert sorted(request.prompt for request in engine.load) == first
+    engine.requests.clear()
+    cli_json(*words(engine, *OPEN))
+    assert not set(first) & {request.prompt for request in engine.load}
+
+
 def test_a_missed_objective_is_a_verdict(cli_json, engine) -> None:
     body = cli_json(*words(engine, *OPEN, "--slo", "ttft_p50<=1ms"))
     assert body["exit_code"] == 12
