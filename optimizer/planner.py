@@ -53,7 +53,7 @@ def make_plan(
 
     check_names("--current", current or {}, [kind.name for kind in problem.types])
     deadline_s = time.monotonic() + limit_s
-    relax.require_served(problem)
+    relax.require_served(problem, solver, min(limit_s, EXTRAS_S), stop)
     model = model_of(problem)
     solution = solver.solve(model, limit_s=limit_s, gap=gap, stop=stop)
     if solution.status == "infeasible":

@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from optimizer.errors import OptimizerUsageError
+from optimizer.limits import Limits, apply
 from optimizer.problem import Bucket, GpuType, Problem, Service
 from profiler.samples import Stats
 from profiler.slo import parse_slos
@@ -31,6 +36,42 @@ def make_problem(
         ),
         **options,
     )
+
+
+@st.composite
+def limited_problems(draw: st.DrawFn) -> Problem:
+    """A problem under limits of every kind, often too tight, over replicas of 1 to 4 GPUs."""
+    rates = draw(st.lists(st.floats(0.05, 10), min_size=1, max_size=3))
+    names = [f"t{i}" for i in range(draw(st.integers(1, 3)))]
+    throughput = st.one_of(st.just(0.0), st.floats(0.5, 30))
+    types = tuple(
+        GpuType(
+            name,
+            draw(st.floats(0.3, 9)),
+            tuple(Service(draw(throughput)) for _ in rates),
+            gpus_per_replica=draw(st.sampled_from([1, 2, 4])),
+            accelerator=draw(st.sampled_from([None, "shared"])),
+        )
+        for name in names
+    )
+    pools = names + ["shared"] * any(kind.accelerator for kind in types)
+    some = st.lists(st.sampled_from(names), unique=True, max_size=2)
+    limits = Limits(
+        headroom=draw(st.sampled_from([0.0, 0.2])),
+        available={
+            name: draw(st.integers(0, 8))
+            for name in draw(st.lists(st.sampled_from(pools), unique=True, max_size=2))
+        },
+        minimum={name: draw(st.integers(0, 1)) for name in draw(some)},
+        maximum={name: draw(st.integers(0, 4)) for name in draw(some)},
+        budget_usd_per_hour=draw(st.one_of(st.none(), st.floats(1, 25))),
+    )
+    buckets = tuple(Bucket(f"b{i}", None, None, rate) for i, rate in enumerate(rates))
+    try:
+        return apply(Problem(buckets=buckets, types=types), limits)
+    except OptimizerUsageError:
+        assume(False)
+        raise
 
 
 def make_table(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 
 from accelerators.errors import UsageError
 from optimizer import plan as plans
@@ -17,7 +18,7 @@ from optimizer.planner import make_plan
 from optimizer.problem import Problem
 from optimizer.solver import Solver
 from optimizer.verify import verify
-from tests.optimizer.problems import make_problem
+from tests.optimizer.problems import limited_problems, make_problem
 
 
 def two_types() -> Problem:
@@ -169,36 +170,84 @@ class TestInfeasible:
         assert error.kind == "infeasible"
         assert error.details["relaxations"]
         for relaxation in error.details["relaxations"]:
-            problem, changed = _relaxed(two_types(), limits, relaxation)
-            make_plan(apply(problem, changed), solver=solver)
+            make_plan(_loosened(apply(two_types(), limits), relaxation, set()), solver=solver)
+
+    @settings(max_examples=60, deadline=None)
+    @given(problem=limited_problems())
+    def test_every_relaxation_of_any_limits_is_enough(
+        self, solver: Solver, problem: Problem
+    ) -> None:
+        try:
+            make_plan(problem, gap=0, solver=solver)
+        except InfeasibleError as error:
+            for relaxation in error.details["relaxations"]:
+                if relaxation["kind"] != "slo":  # a new SLO needs new tables
+                    unserved = {entry["bucket"] for entry in error.details["unserved"]}
+                    make_plan(_loosened(problem, relaxation, unserved), gap=0, solver=solver)
+
+    def test_the_gpus_named_are_those_that_the_limits_count(self, solver: Solver) -> None:
+        capped = self.failed(solver, two_types(), Limits(maximum={"large": 0}))
+        assert self.relaxation(capped, "availability")["max_replicas"]["large"] == 1
+        assert self.relaxation(capped, "availability")["extra_gpus"] == {}
+        problem = two_types()
+        types = tuple(
+            dataclasses.replace(kind, accelerator="h", gpus_per_replica=4) for kind in problem.types
+        )
+        pooled = dataclasses.replace(problem, types=types)
+        error = self.failed(solver, pooled, Limits(available={"h": 3}))
+        assert set(self.relaxation(error, "availability")["extra_gpus"]) == {"h"}
+
+    def test_two_limits_in_the_way_are_loosened_together(self, solver: Solver) -> None:
+        limits = Limits(available={"large": 0}, budget_usd_per_hour=2)
+        both = self.relaxation(self.failed(solver, two_types(), limits), "availability")
+        assert both["extra_gpus"] == {"large": 1}
+        assert both["budget_usd_per_hour"] > 2
+
+    def test_nothing_is_not_offered_as_a_rate(self, solver: Solver) -> None:
+        error = self.failed(solver, two_types(), Limits(budget_usd_per_hour=0.5))
+        assert {r["kind"] for r in error.details["relaxations"]} == {"budget"}
+        assert "serves any of the" in error.message
 
     def test_the_rate_named_is_the_highest(self, solver: Solver) -> None:
         limits = Limits(available={"small": 1, "large": 1})
         rate = self.relaxation(self.failed(solver, two_types(), limits), "rate")["request_rate"]
         assert rate == pytest.approx(16 * 5 / 8, rel=1e-3) or rate > 0
-        problem, _ = _relaxed(two_types(), limits, {"kind": "rate", "request_rate": rate * 1.01})
-        self.failed(solver, problem, limits)
+        more = {"kind": "rate", "request_rate": rate * 1.01}
+        with pytest.raises(InfeasibleError):
+            make_plan(_loosened(apply(two_types(), limits), more, set()), solver=solver)
 
 
-def _relaxed(
-    problem: Problem, limits: Limits, relaxation: dict[str, Any]
-) -> tuple[Problem, Limits]:
+def _loosened(problem: Problem, relaxation: dict[str, Any], unserved: set[str]) -> Problem:
+    """Return the problem with one relaxation applied to it directly."""
     kind = relaxation["kind"]
+    buckets, types, keep = problem.buckets, problem.types, range(len(problem.buckets))
     if kind == "rate":
         factor = relaxation["request_rate"] / problem.request_rate
         buckets = tuple(
-            dataclasses.replace(b, requests_per_s=b.requests_per_s * factor)
-            for b in problem.buckets
+            dataclasses.replace(b, requests_per_s=b.requests_per_s * factor) for b in buckets
         )
-        return dataclasses.replace(problem, buckets=buckets), limits
-    if kind == "budget":
-        budget = relaxation["budget_usd_per_hour"]
-        return problem, dataclasses.replace(limits, budget_usd_per_hour=budget)
-    if kind == "headroom":
-        return problem, dataclasses.replace(limits, headroom=relaxation["headroom"])
-    more = {name: n + relaxation["extra_gpus"].get(name, 0) for name, n in limits.available.items()}
-    top = dict(limits.maximum) | relaxation.get("max_replicas", {})
-    return problem, dataclasses.replace(limits, available=more, maximum=top)
+    if kind == "workload":
+        keep = [b for b in keep if buckets[b].name not in unserved]
+    top = relaxation.get("max_replicas", {})
+    more = relaxation.get("extra_gpus", {})
+    return dataclasses.replace(
+        problem,
+        buckets=tuple(buckets[b] for b in keep),
+        types=tuple(
+            dataclasses.replace(
+                kind,
+                services=tuple(kind.services[b] for b in keep),
+                max_replicas=top.get(kind.name, kind.max_replicas),
+            )
+            for kind in types
+        ),
+        pools=tuple(
+            dataclasses.replace(pool, gpus=pool.gpus + more.get(pool.name, 0))
+            for pool in problem.pools
+        ),
+        budget_usd_per_hour=relaxation.get("budget_usd_per_hour", problem.budget_usd_per_hour),
+        headroom=relaxation.get("headroom", problem.headroom),
+    )
 
 
 @pytest.mark.parametrize(
