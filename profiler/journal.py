@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ class Journal:
         """
         self.path = Path(folder) / NAME
         self.records: list[dict[str, Any]] = []
+        self._one_at_a_time = threading.Lock()
         with write_errors(folder):
             Path(folder).mkdir(parents=True, exist_ok=True)
         with write_errors(self.path):
@@ -90,8 +92,8 @@ class Journal:
         """
         line = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
         data = line.encode()
-        size = os.fstat(self._file).st_size
-        with write_errors(self.path):
+        with self._one_at_a_time, write_errors(self.path):
+            size = os.fstat(self._file).st_size
             try:
                 view = memoryview(data)
                 while view:

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -85,6 +86,7 @@ def run_profile(
     resume: bool = False,
     stop: threading.Event | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
+    jobs: int = 1,
 ) -> ProfileRun:
     """Measure every target and write ``out/NAME.table.json`` for each.
 
@@ -93,7 +95,9 @@ def run_profile(
         out: folder of the journal and the tables; made where there is none.
         resume: continue the run whose journal is there.
         stop: when set, the run ends soon; cells without an answer are then ``not_measured``.
-        on_step: told of every probe and cell.
+        on_step: told of every probe and cell, by one thread at a time.
+        jobs: simulated targets at work at once, each in a process of its own. The tables are the
+            same for any number. Engines are measured one after the other, alone.
 
     Raises:
         ProfilerUsageError: the configuration is refused, or the journal is another run's.
@@ -108,12 +112,18 @@ def run_profile(
         for prober in probers.values() if not journal.records else ():
             prober.check()
         run = _Run(config, journal, stop, on_step, replay=by_cell(journal.records))
-        made = []
+
+        def measure(target: Target, prober: Prober) -> ThroughputTable:
+            table = run.table(target, prober, digest(identity))
+            tables.save(table, path_in(out, target.name))
+            return table
+
+        made = _at_once(config, measure, stop, jobs)
         for target in config.targets:
-            made.append(run.table(target, probers[target.name], digest(identity)))
-            tables.save(made[-1], path_in(out, target.name))
+            if target.name not in made:
+                made[target.name] = measure(target, probers[target.name])
         result = ProfileRun(
-            tables=tuple(made),
+            tables=tuple(made[target.name] for target in config.targets),
             paths=tuple(path_in(out, target.name) for target in config.targets),
             journal=journal.path,
             interrupted=stop.is_set(),
@@ -133,6 +143,33 @@ def run_profile(
     return result
 
 
+def _at_once(
+    config: ProfileConfig,
+    measure: Callable[[Target, Prober], ThroughputTable],
+    stop: threading.Event,
+    jobs: int,
+) -> dict[str, ThroughputTable]:
+    """Measure the simulated targets in processes; none where fewer than two could run at once."""
+    simulated = [target for target in config.targets if target.kind == "sim"]
+    if min(jobs, len(simulated)) < 2:
+        return {}
+
+    def measure_apart(target: Target) -> ThroughputTable:
+        from profiler.sim_worker import SimulatedWorker
+
+        with SimulatedWorker(target, config) as worker:
+            return measure(target, worker)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        measured = [pool.submit(measure_apart, target) for target in simulated]
+        try:
+            made = [future.result() for future in as_completed(measured)]
+        except BaseException:
+            stop.set()
+            raise
+    return {table.target: table for table in made}
+
+
 @dataclass
 class _Run:
     config: ProfileConfig
@@ -145,13 +182,15 @@ class _Run:
     done: int = 0
     lost: dict[str, ToolError] = field(default_factory=dict)
     engines: dict[str, Engine] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def table(self, target: Target, prober: Prober, config_digest: str) -> ThroughputTable:
         """Measure one target."""
         cells: dict[tuple[int, int], Cell] = {}
         for bounds in self.config.cells:
             cells[bounds] = self.cell(target, prober, bounds, cells)
-            self.done += 1
+            with self.lock:
+                self.done += 1
             self.step(target, bounds, cell=cells[bounds])
         engine, engine_version = self.engines.get(target.name, (None, None))
         tool_version = version("aibrixctl")
@@ -214,8 +253,9 @@ class _Run:
         except InterruptedProbeError:
             return Cell(*bounds, probes=probe.count, notes=("interrupted in mid-search",))
         finally:
-            self.probes += probe.fresh
-            self.replayed += probe.count - probe.fresh
+            with self.lock:
+                self.probes += probe.fresh
+                self.replayed += probe.count - probe.fresh
         if probe.engine:
             self.engines.setdefault(target.name, probe.engine)
         if probe.lost is not None and found.status == "not_measured":
@@ -227,7 +267,8 @@ class _Run:
 
     def step(self, target: Target, bounds: tuple[int, int], **what: Any) -> None:
         total = len(self.config.targets) * len(self.config.cells)
-        self.on_step(Step(target.name, *bounds, self.done, total, **what))
+        with self.lock:
+            self.on_step(Step(target.name, *bounds, self.done, total, **what))
 
 
 def _cell(bounds: tuple[int, int], found: SearchResult, slos: Sequence[Slo]) -> Cell:

@@ -209,8 +209,18 @@ def _run(config: "ProfileConfig", out: str, resume: bool, stop: StopFlag) -> Res
         def on_step(step: "Step") -> None:
             bar.update(step.done, text=_step_text(step))
 
-        found = run_profile(config, out, resume=resume, stop=stop, on_step=on_step)
+        found = run_profile(
+            config, out, resume=resume, stop=stop, on_step=on_step, jobs=_usable_cores()
+        )
     return _result(found, out, stop)
+
+
+def _usable_cores() -> int:
+    import os
+
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _step_text(step: "Step") -> str:

@@ -17,6 +17,7 @@ from profiler.probes import Measurement
 from profiler.run import ProfileRun, Step, run_profile
 from profiler.run_config import ProfileConfig
 from profiler.samples import Stats
+from profiler.sim_worker import SimulatedWorker
 from profiler.slo import parse_slos
 from profiler.targets import parse_targets
 from profiler.verdict import ProbeOutcome, failed_probe
@@ -106,6 +107,49 @@ def test_an_interrupted_run_resumes_to_the_same_table(
     assert not second.interrupted
     assert second.replayed == first.probes == probes
     assert (tmp_path / "a10.table.json").read_bytes() == (whole / "a10.table.json").read_bytes()
+
+
+TWO = replace(SIMULATED, targets=parse_targets(["l4=sim:l4", "a10=sim:a10"]), output_tokens=(16,))
+
+
+def test_targets_in_processes_of_their_own_give_the_same_tables(tmp_path: Path) -> None:
+    seen: list[Step] = []
+    apart = run_profile(TWO, tmp_path / "apart", jobs=2, on_step=seen.append)
+    after = run_profile(TWO, tmp_path / "after")
+    assert apart.tables == after.tables
+    assert [table.target for table in apart.tables] == ["l4", "a10"]
+    assert apart.probes == after.probes == sum(step.outcome is not None for step in seen)
+    assert seen[-1].done == seen[-1].total == 4
+    for name in ("a10.table.json", "l4.table.json"):
+        assert (tmp_path / "apart" / name).read_bytes() == (tmp_path / "after" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2), (2, 2)])
+def test_a_run_in_processes_resumes_from_any_point(first: int, second: int, tmp_path: Path) -> None:
+    whole = run_profile(TWO, tmp_path / "whole")
+    stop = threading.Event()
+    cut = run_profile(TWO, tmp_path / "cut", jobs=first, stop=stop, on_step=stop_after(9, stop))
+    assert cut.interrupted
+    resumed = run_profile(TWO, tmp_path / "cut", jobs=second, resume=True)
+    assert resumed.tables == whole.tables
+    assert resumed.replayed == cut.probes
+
+
+def test_an_error_of_one_target_ends_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = []
+
+    def probe(self: SimulatedWorker, *what: Any) -> Measurement:
+        pids.append(self._process.pid)
+        self._process.kill()
+        return original(self, *what)
+
+    original = SimulatedWorker.probe
+    monkeypatch.setattr(SimulatedWorker, "probe", probe)
+    with pytest.raises(ToolError, match="has ended"):
+        run_profile(TWO, tmp_path, jobs=2)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 def test_resuming_a_finished_run_probes_nothing(whole: Path, tmp_path: Path) -> None:
