@@ -40,7 +40,8 @@ def show_workload(
     """Draw a workload: sizes as a histogram, the rate over time, percentiles.
 
     Reads Azure's CSV (2023, 2024), BurstGPT's CSV, Mooncake's JSON Lines, AIBrix's workload files
-    (v1, v2), and histogram documents; the format is found from the content.
+    (v1, v2), and histogram documents; the format is found from the content. Traces may be packed
+    with gzip.
     """
     from optimizer.workload import read
 

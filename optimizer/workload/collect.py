@@ -1,10 +1,14 @@
 """Gather requests read from a trace, check them, and turn them into a workload."""
 
+import gzip
 import hashlib
 import os
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -19,6 +23,28 @@ def digest(path: str | os.PathLike[str]) -> str:
     """Return ``sha256:…`` of a file's bytes."""
     with Path(path).open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a file for reading bytes, unpacking gzip by its content, past a byte order mark.
+
+    Raises:
+        OptimizerUsageError: unreadable, or a packed file that is damaged or cut short.
+    """
+    source = str(path)
+    try:
+        with Path(path).open("rb") as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            file: IO[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw
+            if file.read(3) != b"\xef\xbb\xbf":
+                file.seek(0)
+            yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise refuse("damaged", f"{source}: {error}", source, "get the file again") from error
+    except OSError as error:
+        raise refuse("unreadable", f"cannot read {source}: {error.strerror}", source) from error
 
 
 def refuse(code: str, message: str, source: str, hint: str = "") -> OptimizerUsageError:

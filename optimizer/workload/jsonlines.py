@@ -5,12 +5,11 @@ Sources: Mooncake FAST'25 trace release; AIBrix ``benchmarks/workload``.
 
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from optimizer.workload.collect import Collector, refuse
+from optimizer.workload.collect import Collector, opened, refuse
 from optimizer.workload.model import Workload
 
 BATCH_LINES = 50_000
@@ -41,7 +40,7 @@ def read_jsonl(path: str, format_name: str, request_rate: float | None) -> Workl
 def _rows(path: str, rows_of: Any) -> Iterator[Row]:
     import orjson
 
-    with Path(path).open("rb") as file:
+    with opened(path) as file:
         for number, line in enumerate(file, start=1):
             if line.isspace():
                 continue

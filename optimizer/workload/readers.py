@@ -2,11 +2,10 @@
 
 import math
 import os
-from pathlib import Path
 
 from optimizer.errors import OptimizerUsageError
 from optimizer.workload import histogram
-from optimizer.workload.collect import refuse
+from optimizer.workload.collect import opened, refuse
 from optimizer.workload.jsonlines import read_jsonl
 from optimizer.workload.model import Workload
 from optimizer.workload.tabular import LAYOUTS, read_csv
@@ -27,12 +26,8 @@ def detect(path: str | os.PathLike[str]) -> str:
         OptimizerUsageError: unreadable, empty, or in no known format.
     """
     source = str(path)
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise refuse("unreadable", f"cannot read {source}: {error.strerror}", source) from error
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    with opened(path) as file:
+        text = file.read(_HEAD_BYTES).lstrip()
     if not text:
         raise refuse("empty", f"{source} is empty", source)
     if text.startswith(b"{"):
@@ -80,7 +75,7 @@ def read(
     """Return the workload that a file holds.
 
     Args:
-        path: trace or histogram.
+        path: trace, which may be packed with gzip, or histogram.
         format_name: one of FORMATS; None finds it from the content.
         request_rate: requests/s in place of the file's own.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from optimizer.workload.collect import Collector, refuse
+from optimizer.workload.collect import Collector, opened, refuse
 from optimizer.workload.model import Floats, Workload
 
 CHUNK_ROWS = 200_000
@@ -41,9 +41,12 @@ def read_csv(path: str, format_name: str, request_rate: float | None) -> Workloa
     layout = LAYOUTS[format_name]
     collector = Collector(path, (layout.input, layout.output, layout.time))
     try:
-        with pd.read_csv(
-            path, chunksize=CHUNK_ROWS, skip_blank_lines=False, low_memory=False
-        ) as chunks:
+        with (
+            opened(path) as file,
+            pd.read_csv(
+                file, chunksize=CHUNK_ROWS, skip_blank_lines=False, low_memory=False
+            ) as chunks,
+        ):
             for chunk in chunks:
                 _require_columns(path, layout, list(chunk.columns))
                 _add(collector, layout, chunk)
@@ -60,7 +63,7 @@ def _require_columns(path: str, layout: Layout, found: list[str]) -> None:
     if missing:
         raise refuse(
             "columns",
-            f"{path} line 1 lacks column {', '.join(missing)}; found {', '.join(found)}",
+            f"{path} line 1 lacks column {', '.join(missing)}; found {', '.join(found)[:200]}",
             path,
         )
 

@@ -1,5 +1,6 @@
 """Traces of every known format, and each way in which a file can be bad."""
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,8 +85,26 @@ def test_last_line_without_newline_is_whole(write: Write) -> None:
     assert read(write(AZURE.rstrip())).total == 3
 
 
-def test_a_byte_order_mark_is_no_obstacle(write: Write) -> None:
-    assert read(write("\ufeff" + AZURE)).total == 3
+@pytest.mark.parametrize(("text", "total"), [(AZURE, 3), (MOONCAKE, 2)])
+def test_a_byte_order_mark_is_no_obstacle(write: Write, text: str, total: int) -> None:
+    assert read(write("\ufeff" + text)).total == total
+
+
+@pytest.mark.parametrize(("text", "total"), [(AZURE, 3), ("\ufeff" + MOONCAKE, 2)])
+def test_packed_traces_are_unpacked(tmp_path: Path, text: str, total: int) -> None:
+    path = tmp_path / "trace.gz"
+    packed = gzip.compress(text.encode())
+    path.write_bytes(packed)
+    assert read(path).total == total
+    path.write_bytes(packed[:-12])
+    with pytest.raises(OptimizerUsageError, match="end-of-stream"):
+        read(path)
+
+
+def test_a_missing_column_is_named_without_a_page_of_others(write: Write) -> None:
+    with pytest.raises(OptimizerUsageError) as caught:
+        read(write("TIMESTAMP," + "x" * 100_000 + "\n1,2\n"))
+    assert len(caught.value.message) < 500
 
 
 @pytest.mark.parametrize(
