@@ -60,7 +60,8 @@ class CellProbe:
         rates: asked so far.
         fresh: how many of them were run, not replayed.
         draw: which random arrivals a simulated cell is searched under.
-        engine: what served; None while nothing did.
+        engines: what served so far; more than one where it was changed between two runs.
+        ended: when the last probe ended, ISO 8601; None before.
         lost: why the engine was out of reach at the last probe; None when it wasn't.
     """
 
@@ -75,7 +76,8 @@ class CellProbe:
     rates: list[float | None] = field(default_factory=list)
     fresh: int = 0
     draw: int = 0
-    engine: Engine | None = None
+    engines: set[Engine] = field(default_factory=set)
+    ended: str | None = None
     lost: ToolError | None = None
 
     @property
@@ -101,7 +103,8 @@ class CellProbe:
         if event["request_rate"] != rate:
             self.earlier = []
             return None
-        self.engine = (event["engine"], event["engine_version"])
+        self.engines.add((event["engine"], event["engine_version"]))
+        self.ended = event["ended"]
         return ProbeOutcome.from_json(event["outcome"])
 
     def _next_seed(self, rate: float | None) -> int:
@@ -121,7 +124,8 @@ class CellProbe:
         found = self.prober.probe(*self.bounds, rate, seed)
         self.lost = found.lost
         if found.engine:
-            self.engine = (found.engine, found.engine_version)
+            self.engines.add((found.engine, found.engine_version))
+        self.ended = timestamp()
         self.journal.append(
             {
                 "type": "probe",
@@ -135,7 +139,7 @@ class CellProbe:
                 "engine_version": found.engine_version,
                 "outcome": found.outcome.to_json(),
                 "summary": found.summary,
-                "ended": timestamp(),
+                "ended": self.ended,
             }
         )
         self.fresh += 1

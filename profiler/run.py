@@ -181,7 +181,8 @@ class _Run:
     replayed: int = 0
     done: int = 0
     lost: dict[str, ToolError] = field(default_factory=dict)
-    engines: dict[str, Engine] = field(default_factory=dict)
+    engines: dict[str, set[Engine]] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def table(self, target: Target, prober: Prober, config_digest: str) -> ThroughputTable:
@@ -192,7 +193,9 @@ class _Run:
             with self.lock:
                 self.done += 1
             self.step(target, bounds, cell=cells[bounds])
-        engine, engine_version = self.engines.get(target.name, (None, None))
+        engines = self.engines.get(target.name, set())
+        engine = " and ".join(sorted({name for name, _ in engines if name})) or None
+        engine_version = " and ".join(sorted({text for _, text in engines if text})) or None
         tool_version = version("aibrixctl")
         # An HTTP server may be our simulator as well, and then names itself so.
         simulated = target.kind == "sim" or "simulator" in (engine or "")
@@ -213,7 +216,7 @@ class _Run:
                 where=target.where,
                 tool_version=tool_version,
                 seed=self.config.seed,
-                created=timestamp(),
+                created=self.ended.get(target.name) or timestamp(),
                 tolerance=self.config.tolerance,
                 config_digest=config_digest,
             ),
@@ -256,8 +259,9 @@ class _Run:
             with self.lock:
                 self.probes += probe.fresh
                 self.replayed += probe.count - probe.fresh
-        if probe.engine:
-            self.engines.setdefault(target.name, probe.engine)
+        self.engines.setdefault(target.name, set()).update(probe.engines)
+        if probe.ended:
+            self.ended[target.name] = max(probe.ended, self.ended.get(target.name, ""))
         if probe.lost is not None and found.status == "not_measured":
             self.lost[target.name] = probe.lost
         cell = _cell(bounds, found, self.config.slos)

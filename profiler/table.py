@@ -77,11 +77,12 @@ class Provenance:
 
     Attributes:
         source: ``measured`` on an engine, ``simulated``, or ``imported`` from another tool's file.
-        engine, engine_version: what served, e.g. ``vllm`` and ``0.32.0``.
+        engine, engine_version: what served, e.g. ``vllm`` and ``0.32.0``; all of them, joined by
+            "and", where it was changed during the measurement.
         where: URL, ``sim:NAME`` or the imported file.
         tool_version: version of this tool.
         seed: of prompts, arrivals and simulator; None when imported.
-        created: ISO 8601 UTC.
+        created: ISO 8601 UTC; when the last probe ended.
         tolerance: relative width at which the search for a rate stopped; None when imported.
         config_digest: hash of the configuration that the probes ran under; None when imported.
     """

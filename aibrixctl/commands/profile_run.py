@@ -169,9 +169,15 @@ def run(
 
 
 def _dry_run(config: "ProfileConfig", out: str) -> Result:
+    import threading
+
     from accelerators.units import format_duration
+    from profiler.probes import prober_of
     from profiler.run_config import estimate_s
 
+    for simulated in (t for t in config.targets if t.kind == "sim"):
+        # An unknown model, or one that does not fit, is refused as the run itself would.
+        prober_of(simulated, config, threading.Event())
     cells = [{"input_tokens": i, "output_tokens": o} for i, o in config.cells]
     targets = [
         t.to_json() | {"estimate_s": round(estimate_s(config, t), 1)} for t in config.targets

@@ -81,6 +81,13 @@ def test_dry_run_shows_cells_and_time_and_writes_nothing(
     assert not Path("p").exists()
 
 
+@pytest.mark.parametrize("model", ["no-such-model", "llama-2-70b"])
+def test_dry_run_refuses_a_model_that_the_run_would(model: str, cli: Callable[..., Any]) -> None:
+    outcome = cli(*ONE, "--model", model, "--out", "p", "--dry-run")
+    assert outcome.code == 2
+    assert model in outcome.err
+
+
 def test_an_existing_run_needs_resume(cli: Callable[..., Any]) -> None:
     assert cli(*ONE, "--out", "p").code == 0
     before = Path("p/a10.table.json").read_bytes()

@@ -226,7 +226,8 @@ def test_every_engine_is_looked_up_before_any_is_measured(tmp_path: Path) -> Non
 class Scripted:
     """An engine of a given capacity that is lost after some probes."""
 
-    def __init__(self, capacity: float, lost_after: int):
+    def __init__(self, capacity: float, lost_after: int, version: str = "0.32.0"):
+        self.version = version
         self.capacity = capacity
         self.lost_after = lost_after
         self.requests = 100
@@ -250,7 +251,7 @@ class Scripted:
             reasons=() if passes else ("ttft_p90",),
             latency={"e2e": Stats(1000, 1000, 1000, 1000, 1000)},
         )
-        return Measurement(outcome, None, "vllm", "0.32.0")
+        return Measurement(outcome, None, "vllm", self.version)
 
 
 def run_scripted(
@@ -279,6 +280,25 @@ def test_a_percentile_over_too_few_requests_is_told(
     run = run_scripted(engine, tmp_path, monkeypatch)
     for cell in run.tables[0].cells:
         assert "percentiles rest on 19 requests; 20 are needed" in cell.notes
+
+
+def test_a_table_names_every_engine_that_it_rests_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_scripted(Scripted(1e5, lost_after=15), tmp_path, monkeypatch)
+    newer = Scripted(1e5, lost_after=1000, version="0.33.0")
+    resumed = run_scripted(newer, tmp_path, monkeypatch, resume=True)
+    assert resumed.tables[0].provenance.engine == "vllm"
+    assert resumed.tables[0].provenance.engine_version == "0.32.0 and 0.33.0"
+
+
+def test_a_table_has_the_date_of_its_last_probe(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "probes.jsonl").write_bytes((whole / "probes.jsonl").read_bytes())
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")
+    run_profile(SIMULATED, tmp_path, resume=True)
+    assert (tmp_path / "a10.table.json").read_bytes() == (whole / "a10.table.json").read_bytes()
 
 
 def test_a_lost_engine_leaves_what_was_measured_and_can_be_resumed(
