@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def digest(path: str | os.PathLike[str]) -> str:
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def opened(path: str | os.PathLike[str]) -> Iterator[BufferedIOBase]:
     """Open a file for reading bytes, unpacking gzip by its content, past a byte order mark.
 
     Raises:
@@ -37,7 +37,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         with Path(path).open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
-            file: IO[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw
+            file: BufferedIOBase = gzip.GzipFile(fileobj=raw) if packed else raw
             if file.read(3) != b"\xef\xbb\xbf":
                 file.seek(0)
             yield file
