@@ -33,9 +33,9 @@ def heatmap(
     logs = [math.log(value) for row in values for value in row if value]
     low, high = (min(logs), max(logs)) if logs else (0.0, 0.0)
     grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    grid.add_column(corner, justify="right")
+    grid.add_column(corner, justify="right", no_wrap=True)
     for column in columns:
-        grid.add_column(column, justify="right")
+        grid.add_column(column, justify="right", no_wrap=True)
     for header, texts, figures in zip(rows, labels, values, strict=True):
         cells = []
         for text, value in zip(texts, figures, strict=True):

@@ -128,22 +128,20 @@ def _grid(plan: "Plan") -> "Table":
     buckets = _by_bucket(plan)
     inputs, outputs = (sorted({key[axis] for key in buckets}) for axis in (0, 1))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("OUT \\ IN", justify="right")
+    table.add_column("OUT \\ IN", justify="right", no_wrap=True)
+    columns: list[list[str]] = []
     for size in inputs:
-        table.add_column(f"≤{size}")
-    for output in outputs:
-        cells = (_cell(buckets.get((size, output), [])) for size in inputs)
-        table.add_row(f"≤{output}", *cells)
+        cells = [_cell(buckets.get((size, output), [])) for output in outputs]
+        longest = max(len(word) for cell in cells for word in cell.split())
+        table.add_column(f"≤{size}", min_width=longest)
+        columns.append(cells)
+    for output, row in zip(outputs, zip(*columns, strict=True), strict=True):
+        table.add_row(f"≤{output}", *row)
     return table
 
 
 def _cell(routes: "list[Route]") -> str:
-    if not routes:
-        return "·"
-    rate = sum(route.requests_per_s for route in routes)
-    if len(routes) == 1:
-        return f"{routes[0].type} {rate:.3g}"
-    return " + ".join(f"{route.type} {route.requests_per_s:.3g}" for route in routes)
+    return " + ".join(f"{route.type} {route.requests_per_s:.3g}" for route in routes) or "·"
 
 
 def _routes(plan: "Plan") -> list[dict[str, Any]]:

@@ -112,7 +112,7 @@ def _write_view(result: Result, out: IO[str], *, wide: bool) -> None:
     if result.data is None:
         return
     buffer = io.StringIO()
-    console = terminal.console(out, into=buffer)
+    console = terminal.console(out, into=buffer, unlimited=wide)
     if result.view is not None:
         result.view(console, wide)
     else:

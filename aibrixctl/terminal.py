@@ -9,26 +9,27 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-_WIDTH_WITHOUT_TTY = 10_000
-"""Columns assumed when nobody looks: tables are never cut or wrapped in a pipe or a log."""
+_UNLIMITED = 10_000
+"""Columns when nobody looks, or asked for wide output: tables are never cut or wrapped."""
 
 
-def console(stream: IO[str], into: IO[str] | None = None) -> "Console":
+def console(stream: IO[str], into: IO[str] | None = None, *, unlimited: bool = False) -> "Console":
     """Return a console that draws for a stream, and writes there or ``into`` a buffer.
 
-    No colour without a TTY, nor where NO_COLOR is set; FORCE_COLOR gives it all the same.
+    ``unlimited`` lets lines grow past the terminal's width, as they do without a TTY. No colour
+    without a TTY, nor where NO_COLOR is set; FORCE_COLOR gives it all the same.
     """
-    from rich.console import Console
+    from aibrixctl.screen import Screen
 
     tty = stream.isatty()
     forced = bool(os.environ.get("FORCE_COLOR"))
     colour = (tty or forced) and not os.environ.get("NO_COLOR")
-    return Console(
+    return Screen(
         file=into or stream,
         force_terminal=colour,
         no_color=not colour,
         color_system="auto" if colour else None,
-        width=None if tty else _WIDTH_WITHOUT_TTY,
+        width=None if tty and not unlimited else _UNLIMITED,
         highlight=False,
         markup=False,
         emoji=False,

@@ -54,14 +54,18 @@ def _summary(type_: "Accelerator", *, wide: bool) -> dict[str, Any]:
         "memory GiB": round(type_.memory_bytes / 2**30, 1),
         "GB/s": type_.memory_bandwidth_bytes_per_s / 1e9,
         **rates,
-        "link": type_.link,
         "link GB/s": type_.link_bytes_per_s and type_.link_bytes_per_s / 1e9,
         "W": type_.power_w,
         "per hour": _price(type_),
     }
     if wide:
         pcie = type_.pcie_generation and f"{type_.pcie_generation}.0 x{type_.pcie_width}"
-        row |= {"price date": type_.price_date, "PCIe": pcie, "title": type_.title}
+        row |= {
+            "link": type_.link,
+            "price date": type_.price_date,
+            "PCIe": pcie,
+            "title": type_.title,
+        }
     return row
 
 
