@@ -35,7 +35,7 @@ def draw(console: "Console", plan: "Plan", *, wide: bool) -> None:
     console.print()
     console.print("where each bucket goes, and its requests/s:")
     console.print(table_of(_routes(plan)) if wide or not _has_sizes(plan) else _grid(plan))
-    for line in _limits(plan):
+    for line in limit_lines(plan):
         console.print(line)
 
 
@@ -161,10 +161,11 @@ def _routes(plan: "Plan") -> list[dict[str, Any]]:
     return rows
 
 
-def _limits(plan: "Plan") -> list[str]:
+def limit_lines(plan: "Plan") -> list[str]:
+    """Return which limits bind and what the next GPU of each type would save; may be empty."""
     lines = []
     texts = {
-        "available": "all {value:g} available GPUs of {name} are used",
+        "available": "every available GPU of {name} is used ({value:g})",
         "max": "{name} is at its maximum of {value:g} replicas",
         "min": "{name} is at its minimum of {value:g} replicas",
         "budget": "the budget of ${value:,.2f}/h leaves no room for another replica",

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from accelerators.units import format_duration
+from aibrixctl.plan_view import limit_lines
 from aibrixctl.report import page, svg
 
 if TYPE_CHECKING:
-    from optimizer.plan import Plan
+    from optimizer.plan import Fleet, Plan
     from optimizer.workload import Workload
     from profiler.table import Cell, ThroughputTable
 
@@ -31,13 +32,15 @@ def plan_page(
         notes: sentences for the reader, shown under the summary.
         commands: command lines that make the report's documents again.
     """
-    names = sorted(plan.replicas)
+    names = sorted(plan.replicas, key=lambda name: (not plan.replicas[name], name))
     colours = {name: svg.SERIES[i % len(svg.SERIES)] for i, name in enumerate(names)}
     sections = [("The mix", _mix(plan, colours))]
     if workload is not None:
         sections.append(("What is asked for", _asked(workload, plan, tables)))
     if any(route.input_tokens for route in plan.routing):
         sections.append(("Where each bucket goes", _routing(plan, tables, colours)))
+    else:
+        sections.append(("Where each bucket goes", _routing_table(plan)))
     if tables:
         sections.append(("What one replica serves within the SLO", _rates(tables)))
         sections.append(("What a thousand requests cost", _costs(tables)))
@@ -91,23 +94,17 @@ def _tiles(plan: "Plan") -> list[page.Tile]:
 
 
 def _mix(plan: "Plan", colours: Mapping[str, str]) -> str:
-    prices = {}
-    for name, fleet in plan.savings.single.items():
-        count = fleet.replicas.get(name, 0)
-        if fleet.cost_usd_per_hour is not None and count:
-            prices[name] = fleet.cost_usd_per_hour / count
-    bars = []
-    parts = [(n, c * prices[n]) for n, c in sorted(plan.replicas.items()) if c and n in prices]
-    if len(parts) == sum(1 for count in plan.replicas.values() if count):
-        bars.append(("this plan", parts, f"${plan.cost_usd_per_hour:,.2f}/h"))
-    for name, fleet in sorted(plan.savings.single.items()):
-        cost = fleet.cost_usd_per_hour
-        if cost is None:
-            bars.append((f"{name} alone", [], "cannot serve every bucket within the SLO"))
-        else:
-            saving = f", plan saves {fleet.saving_share:.1%}" if fleet.saving_share else ""
-            text = f"${cost:,.2f}/h, {fleet.replicas.get(name, 0)} replicas{saving}"
-            bars.append((f"{name} alone", [(name, cost)], text))
+    parts = [
+        (name, count * plan.replica_usd_per_hour[name])
+        for name, count in sorted(plan.replicas.items())
+        if count
+    ]
+    bars = [("this plan", parts, f"${plan.cost_usd_per_hour:,.2f}/h")]
+    if plan.savings.current:
+        bars.append(_bar("current fleet", plan.savings.current, plan))
+    bars += [
+        _bar(f"{name} alone", fleet, plan) for name, fleet in sorted(plan.savings.single.items())
+    ]
     rows = [
         [
             name,
@@ -119,7 +116,26 @@ def _mix(plan: "Plan", colours: Mapping[str, str]) -> str:
         for name, count in sorted(plan.replicas.items())
     ]
     header = ["type", "replicas", "GPUs", "utilisation", "of requests"]
-    return svg.bars("Cost per hour", bars, colours) + page.table(header, rows)
+    lines = "".join(page.paragraph(line, "soft") for line in limit_lines(plan) if line)
+    return svg.bars("Cost per hour", bars, colours) + page.table(header, rows) + lines
+
+
+def _bar(label: str, fleet: "Fleet", plan: "Plan") -> tuple[str, list[tuple[str, float]], str]:
+    """Return another fleet's bar: label, parts by type, and what it costs and lacks."""
+    cost = fleet.cost_usd_per_hour
+    if cost is None:
+        return label, [], "cannot serve every bucket within the SLO"
+    count = sum(fleet.replicas.values())
+    text = f"${cost:,.2f}/h, {count} replica{'' if count == 1 else 's'}"
+    if not fleet.feasible:
+        text += ", cannot serve this workload"
+    elif fleet.saving_share:
+        saves = "saves" if fleet.saving_share > 0 else "costs more:"
+        text += f", plan {saves} {abs(fleet.saving_share):.1%}"
+    if fleet.feasible and not fleet.within_limits:
+        text += ", beyond the limits"
+    parts = [(n, c * plan.replica_usd_per_hour[n]) for n, c in sorted(fleet.replicas.items())]
+    return label, parts, text
 
 
 def _share_of_requests(plan: "Plan", name: str) -> float:
@@ -153,6 +169,14 @@ def _routing(plan: "Plan", tables: Sequence["ThroughputTable"], colours: Mapping
     text = "The area of a cell is its share of the requests, its colours the types that serve it."
     drawing = svg.shares("Routing per bucket", _grid(inputs, outputs), cells, weights, colours)
     return page.paragraph(text, "soft") + page.legend(used) + drawing
+
+
+def _routing_table(plan: "Plan") -> str:
+    rows = [
+        [route.bucket, route.type, f"{route.share:.1%}", f"{route.requests_per_s:.4g}"]
+        for route in plan.routing
+    ]
+    return page.table(["bucket", "type", "share", "requests/s"], rows)
 
 
 def _asked(workload: "Workload", plan: "Plan", tables: Sequence["ThroughputTable"]) -> str:
@@ -236,4 +260,13 @@ def _basis(plan: "Plan") -> str:
     ]
     header = ["table", "source", "engine", "created", "digest"]
     warnings = "".join(page.paragraph(warning, "soft") for warning in plan.warnings)
-    return (page.table(header, rows) if rows else "") + warnings
+    files = [
+        [str(entry["path"]), str(entry["format"]), str(entry["digest"])[:19]]
+        for entry in (plan.inputs.get("workload"), plan.inputs.get("problem"))
+        if entry
+    ]
+    return (
+        (page.table(header, rows) if rows else "")
+        + page.table(["file", "format", "digest"], files)
+        + warnings
+    )

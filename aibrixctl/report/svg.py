@@ -9,9 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-SERIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
-"""Okabe and Ito's colours, told apart by colour-blind readers too."""
+SERIES = (
+    *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999"),
+    *("#332288", "#88ccee", "#117733", "#ddcc77", "#cc6677", "#aa4499", "#44aa99", "#882255"),
+)
+"""Okabe and Ito's colours, then Tol's muted ones, told apart by colour-blind readers too."""
 
+_LETTER_WIDTH = 7.5
 _CELL_WIDTH, _CELL_HEIGHT, _MARGIN_LEFT, _MARGIN_TOP = 66, 34, 70, 48
 
 
@@ -177,9 +181,10 @@ def bars(
         rows: label, parts as (series, value), and the text at the bar's end.
         colours: series to colour.
     """
-    left, length, height = 120, 420, 34
+    left = max(120, 16 + _LETTER_WIDTH * max((len(label) for label, _, _ in rows), default=0))
+    length, height = 420, 34
     longest = max((sum(value for _, value in parts) for _, parts, _ in rows), default=0) or 1.0
-    body = []
+    body, right = [], left + length + 330.0
     for index, (label, parts, ending) in enumerate(rows):
         y = index * height
         body.append(text(left - 10, y + 21, label, 'text-anchor="end"'))
@@ -190,7 +195,8 @@ def bars(
             body.append(f"<g>{tip}{rect(x, y + 5, width - 1, height - 10, colours[name])}</g>")
             x += width
         body.append(text(x + 8, y + 21, ending))
-    return _picture(left + length + 330, height * len(rows), title, body)
+        right = max(right, x + 8 + _LETTER_WIDTH * len(ending))
+    return _picture(right, height * len(rows), title, body)
 
 
 def line(title: str, points: Sequence[tuple[float, float]], unit: str) -> str:

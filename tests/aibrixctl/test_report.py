@@ -6,6 +6,11 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from aibrixctl.report import page, svg
+from aibrixctl.report.plan_page import plan_page
+from optimizer.limits import Limits, apply
+from optimizer.plan import Plan
+from optimizer.planner import make_plan
+from tests.optimizer.problems import make_problem
 
 GRID = svg.Grid(["128", "512"], ["32", "64"])
 
@@ -59,3 +64,32 @@ def test_page_escapes_and_fetches_nothing() -> None:
     assert "<script" not in html
     assert not re.search(r"(src|href)=|url\(|@import|https?://", html)
     assert "a &lt; b" in html
+
+
+def limited_plan() -> Plan:
+    """A plan on two types, neither of which serves everything alone, with a limit that binds."""
+    problem = make_problem([12, 4], {"small": (1.0, [4, 0]), "a-type-of-a-long-name": (4, [0, 4])})
+    return make_plan(apply(problem, Limits(available={"small": 3})), current={"small": 2})
+
+
+def test_a_plan_page_draws_the_mix_whatever_single_types_can_do() -> None:
+    html = plan_page(limited_plan(), [])
+    assert "this plan" in html
+    assert html.count("cannot serve") >= 3  # both types alone, and the current fleet
+    assert "every available GPU of small is used" in html
+
+
+def test_a_plan_page_without_sizes_lists_the_routes() -> None:
+    html = plan_page(limited_plan(), [])
+    assert "<td>b1</td><td>a-type-of-a-long-name</td><td>100.0%</td><td>4</td>" in html
+
+
+def test_bars_leave_room_for_long_labels_and_endings() -> None:
+    drawing = ET.fromstring(svg.bars("t", [("w" * 60, [("a", 1.0)], "w" * 90)], {"a": "#111"}))
+    label, ending = drawing.iter("text")
+    assert float(label.get("x", "0")) > 60 * 7
+    assert float(drawing.get("width", "0")) > float(ending.get("x", "0")) + 90 * 7
+
+
+def test_sixteen_types_have_sixteen_colours() -> None:
+    assert len(set(svg.SERIES)) == 16
