@@ -13,10 +13,10 @@ from aibrixctl import config, signals
 from aibrixctl.command import COMMON_OPTIONS, Session, finish, session, start_session
 from aibrixctl.exit_codes import MEANING, ExitCode
 from aibrixctl.options import known_keys
-from aibrixctl.render import FORMATS, MACHINE, Format
+from aibrixctl.render import MACHINE, Format
 from aibrixctl.result import Problem, Result, failed
 from aibrixctl.terminal import Reporter, drop_stdout
-from aibrixctl.tree import TREE, LazyGroup, attach, path_of, without_variables
+from aibrixctl.tree import TREE, LazyGroup, attach, leaves, path_of, without_variables
 
 PROGRAM = "aibrixctl"
 COMPLETION = "_AIBRIXCTL_COMPLETE"
@@ -93,10 +93,7 @@ def _run(words: list[str]) -> int:
     if COMPLETION in os.environ:
         _prepare_completion()
     try:
-        settings = config.read_files()
-        if settings:
-            config.check_keys(settings, known_keys())
-        defaults = config.default_map(config.effective(settings), path, COMMON_OPTIONS)
+        defaults = {} if _only_asks(words) else _configured(words, path)
         outcome: Any = root().main(
             args=words,
             prog_name=PROGRAM,
@@ -109,6 +106,22 @@ def _run(words: list[str]) -> int:
     except typer.TyperException as error:
         return _usage_error(error, path)
     return outcome if isinstance(outcome, int) else ExitCode.OK
+
+
+def _only_asks(words: list[str]) -> bool:
+    """Tell whether help, the version or completions are wanted, which no setting may prevent."""
+    return COMPLETION in os.environ or not {"--help", "-h", "--version"}.isdisjoint(words)
+
+
+def _configured(words: list[str], path: str) -> Any:
+    """Return the defaults that files set; from here on errors have the format they ask for."""
+    settings = config.read_files()
+    if settings:
+        config.check_keys(settings, known_keys())
+    chosen = config.effective(settings)
+    if "output" in chosen:
+        start_session(_session_before_parsing(words, str(chosen["output"].value)))
+    return config.default_map(chosen, path, COMMON_OPTIONS)
 
 
 def _prepare_completion() -> None:
@@ -152,15 +165,27 @@ def _interrupted(code: ExitCode) -> int:
     return finish(Result(None, status="error", exit_code=code, errors=(problem,)))
 
 
-def _session_before_parsing(words: list[str]) -> Session:
-    """Guess command and format, so that an early error is JSON where JSON was asked for."""
-    form = os.environ.get("AIBRIXCTL_OUTPUT", "table")
-    for index, word in enumerate(words):
-        if word in ("-o", "--output") and index + 1 < len(words):
-            form = words[index + 1]
-        elif word.startswith("--output="):
-            form = word.removeprefix("--output=")
-        elif word.startswith("-o") and word[2:] in FORMATS:
-            form = word[2:]
+def _session_before_parsing(words: list[str], configured: str = "table") -> Session:
+    """Guess command, format and file, so that an early error goes where a result would."""
+    form = _option(words, "--output", "-o") or os.environ.get("AIBRIXCTL_OUTPUT") or configured
     output: Format = next((f for f in MACHINE if f == form), "table")
-    return Session(path_of(words) or "error", output, reporter=Reporter())
+    path = path_of(words)
+    return Session(
+        path if path in dict(leaves()) else "error",
+        output,
+        _option(words, "--output-file") or os.environ.get("AIBRIXCTL_OUTPUT_FILE"),
+        reporter=Reporter(),
+    )
+
+
+def _option(words: list[str], name: str, short: str | None = None) -> str | None:
+    """Return the last value that the words give an option, apart or joined."""
+    value = None
+    for index, word in enumerate(words):
+        if word in (name, short):
+            value = words[index + 1] if index + 1 < len(words) else value
+        elif word.startswith(f"{name}="):
+            value = word.removeprefix(f"{name}=")
+        elif short and word.startswith(short):
+            value = word.removeprefix(short)
+    return value

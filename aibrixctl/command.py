@@ -80,7 +80,11 @@ _COMMON: dict[str, tuple[Any, Any]] = {
         Annotated[
             str | None,
             typer.Option(
-                "--output-file", metavar="FILE", help="Write the output to FILE, atomically."
+                "--output-file",
+                metavar="FILE",
+                envvar="AIBRIXCTL_OUTPUT_FILE",
+                show_envvar=False,
+                help="Write the output to FILE, atomically.",
             ),
         ],
         None,
@@ -124,7 +128,16 @@ _COMMON: dict[str, tuple[Any, Any]] = {
     ),
     "verbose": (
         Annotated[
-            int, typer.Option("--verbose", "-v", count=True, help="More on stderr; twice for most.")
+            int,
+            typer.Option(
+                "--verbose",
+                "-v",
+                count=True,
+                envvar="AIBRIXCTL_VERBOSE",
+                show_envvar=False,
+                show_default=False,
+                help="More on stderr; twice for most.",
+            ),
         ],
         0,
     ),

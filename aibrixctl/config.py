@@ -11,7 +11,7 @@ in the table of its command::
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,6 +21,8 @@ from accelerators import documents
 from accelerators.errors import UsageError
 
 PREFIX = "AIBRIXCTL_"
+SECRET = "AIBRIXCTL_REDIS_PASSWORD"
+"""Read by ``profile push``; its value is never shown."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,13 @@ def read_environment(keys: Mapping[str, str]) -> list[Setting]:
         for name, key in keys.items()
         if os.environ.get(name)
     ]
+
+
+def unknown_variables(known: Iterable[str]) -> list[tuple[str, str | None]]:
+    """Return the variables of ours that mean nothing, each with the nearest that does."""
+    names = {*known, SECRET}
+    strays = sorted(n for n in os.environ if n.startswith(PREFIX) and n not in names)
+    return [(name, next(iter(get_close_matches(name, names, 1)), None)) for name in strays]
 
 
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -96,8 +96,13 @@ def flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _as_json(value: Any) -> Any:
+    """Return true and false as JSON spells them; other values as they are."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
 def _csv(rows: Sequence[Row]) -> str:
-    flat = [flatten(row) for row in rows]
+    flat = [{name: _as_json(value) for name, value in flatten(row).items()} for row in rows]
     names = list(dict.fromkeys(name for row in flat for name in row))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, lineterminator="\n")

@@ -1,11 +1,14 @@
 """``aibrixctl config``."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aibrixctl.command import command
-from aibrixctl.result import Result
+from aibrixctl.result import Problem, Result
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @command(
@@ -28,7 +31,8 @@ def show_config(
     from aibrixctl import config
     from aibrixctl.options import environment_keys
 
-    settings = config.read_environment(environment_keys()) + config.read_files()
+    variables = environment_keys()
+    settings = config.read_environment(variables) + config.read_files()
     chosen = config.effective(settings)
     rows = [
         {"key": s.key, "value": s.value}
@@ -37,4 +41,29 @@ def show_config(
         if origin or chosen[s.key] is s
     ]
     files = [{"path": str(path), "exists": path.is_file()} for path in config.files()]
-    return Result({"settings": rows, "files": files}, rows=rows, record="setting")
+
+    def view(console: "Console", wide: bool) -> None:
+        from aibrixctl.render import table_of
+
+        if rows:
+            console.print(table_of(rows))
+            return
+        console.print("nothing is set; files looked for:")
+        for file in files:
+            console.print(f"  {file['path']}")
+
+    return Result(
+        {"settings": rows, "files": files},
+        rows=rows,
+        record="setting",
+        view=view,
+        warnings=tuple(
+            Problem(
+                "config.unknown_variable",
+                f"no option is set by {name}",
+                target=name,
+                hint=f"did you mean {near}?" if near else "",
+            )
+            for name, near in config.unknown_variables(variables)
+        ),
+    )

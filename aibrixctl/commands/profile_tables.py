@@ -353,6 +353,7 @@ def push(
 
     from accelerators.documents import read_text
     from accelerators.errors import UsageError
+    from aibrixctl.config import SECRET
     from profiler.interop import aibrix_redis
     from profiler.table_files import load_all, with_costs
 
@@ -362,7 +363,7 @@ def push(
             "push.several", f"one --deployment for {len(tables)} tables", target="--deployment"
         )
     exports = [_aibrix(table, deployment, allow_missing) for table in tables]
-    password = os.environ.get("AIBRIXCTL_REDIS_PASSWORD")
+    password = os.environ.get(SECRET)
     if password_file:
         password = read_text(password_file).strip()
     with aibrix_redis.connected(url, password) as client:

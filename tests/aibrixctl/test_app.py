@@ -56,6 +56,8 @@ def test_mistyped_option_gets_a_suggestion(cli: Callable[..., Any]) -> None:
         ("--output=json", "config"),
         ("nonsense", "-o", "json"),
         ("schema", "show", "-o", "json"),
+        ("profile", "-o", "json"),
+        ("optimize", "workload", "--nonsense", "--output=json"),
     ],
 )
 def test_usage_errors_are_json_where_json_was_asked_for(
@@ -67,6 +69,38 @@ def test_usage_errors_are_json_where_json_was_asked_for(
     assert body["errors"][0]["message"]
     name = body["schema"].split("/")[1]
     jsonschema.Draft202012Validator(schemas.get(name)).validate(body)
+
+
+def test_usage_errors_are_json_where_a_file_or_variable_asks_for_it(
+    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("aibrixctl.toml").write_text('output = "json"\n')
+    assert json.loads(cli("schema", "list", "--nonsense").out)["exit_code"] == 2
+    Path("aibrixctl.toml").unlink()
+    monkeypatch.setenv("AIBRIXCTL_OUTPUT", "json")
+    assert json.loads(cli("schema", "list", "--nonsense").out)["exit_code"] == 2
+
+
+def test_usage_errors_replace_the_old_output_file(cli: Callable[..., Any]) -> None:
+    Path("out.json").write_text("old")
+    outcome = cli("schema", "list", "--nonsense", "-o", "json", "--output-file", "out.json")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert json.loads(Path("out.json").read_text())["status"] == "error"
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--version",), ("schema", "list", "-h")])
+def test_help_is_there_in_spite_of_a_broken_configuration(
+    words: tuple[str, ...], cli: Callable[..., Any]
+) -> None:
+    Path("aibrixctl.toml").write_text("not = \n")
+    assert cli(*words).code == 0
+    assert cli("schema", "list").code == 2
+
+
+def test_csv_spells_true_as_json_does(cli: Callable[..., Any]) -> None:
+    Path("aibrixctl.toml").write_text("quiet = true\n")
+    row = cli("config", "show", "--origin", "-o", "csv").out.splitlines()[1]
+    assert row == "quiet,true,aibrixctl.toml,true"
 
 
 def test_unknown_format_is_refused(cli: Callable[..., Any]) -> None:
@@ -147,6 +181,18 @@ def test_csv_and_jsonl_carry_the_rows(cli: Callable[..., Any]) -> None:
     records = [json.loads(line) for line in cli("schema", "list", "-o", "jsonl").out.splitlines()]
     assert [record["type"] for record in records] == ["schema"] * len(names) + ["summary"]
     assert records[-1]["exit_code"] == 0
+
+
+def test_an_interrupt_while_starting_leaves_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    done = subprocess.run(
+        [*PROGRAM, "schema", "list"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from aibrixctl.command import session
+
 
 @pytest.fixture
 def user_file(tmp_path: Path) -> Path:
@@ -65,3 +67,27 @@ def test_broken_file_names_the_line(cli: Callable[..., Any]) -> None:
     outcome = cli("schema", "list")
     assert outcome.code == 2
     assert "line 2" in outcome.err
+
+
+def test_common_options_come_from_variables(
+    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIBRIXCTL_OUTPUT_FILE", "out.txt")
+    assert cli("schema", "list").out == ""
+    assert Path("out.txt").read_text().startswith("NAME")
+    monkeypatch.setenv("AIBRIXCTL_VERBOSE", "2")
+    cli("schema", "list")
+    assert session().reporter.verbosity == 2
+
+
+def test_show_tells_of_variables_that_mean_nothing_and_keeps_secrets(
+    cli: Callable[..., Any], cli_json: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "nothing is set" in cli("config", "show").out
+    monkeypatch.setenv("AIBRIXCTL_PROFILE_LOAD_BASE_UR", "http://127.0.0.1:1")
+    monkeypatch.setenv("AIBRIXCTL_REDIS_PASSWORD", "hunter2")
+    outcome = cli("config", "show", "--origin")
+    assert "did you mean AIBRIXCTL_PROFILE_LOAD_BASE_URL?" in outcome.err
+    assert "hunter2" not in outcome.out + outcome.err
+    (warning,) = cli_json("config", "show")["warnings"]
+    assert warning["target"] == "AIBRIXCTL_PROFILE_LOAD_BASE_UR"
