@@ -158,3 +158,30 @@ def test_a_queue_that_grows_is_a_backlog(rate, overload) -> None:
     summary = summarise(make(list(due), ttft=list(wait), gap=0.0), window=(5.0, 30.0))
     assert not summary.sustained
     assert summary.backlog_growth == pytest.approx(1 - 1 / overload, abs=0.2)
+
+
+@given(st.floats(1, 200), st.floats(1.2, 4))
+def test_a_slow_engine_that_falls_behind_is_seen_by_its_waits(rate, overload) -> None:
+    due = np.arange(0, 30, 1 / rate)
+    wait = (np.arange(len(due)) + 1) * overload / rate - due
+    summary = summarise(make(list(due), ttft=list(wait), gap=0.0), window=(5.0, 30.0))
+    assert not summary.sustained
+
+
+@given(st.floats(5, 200), st.integers(1, 50))
+def test_a_queue_that_drains_is_no_backlog(rate, seed) -> None:
+    """One at a time, busy half of the time, under Poisson arrivals."""
+    due = np.sort(np.random.default_rng(seed).uniform(0, 30, round(rate * 30)))
+    free, ends = 0.0, []
+    for at in due:
+        free = max(free, at) + 0.5 / rate
+        ends.append(free - at)
+    summary = summarise(make(list(due), ttft=ends, gap=0.0), window=(5.0, 30.0))
+    assert summary.sustained
+
+
+def test_a_hiccup_is_no_growing_wait() -> None:
+    waits = [0.1] * 100
+    waits[90:95] = [6.0] * 5
+    summary = summarise(make(list(np.arange(100) * 0.3), ttft=waits), window=(0.0, 30.0))
+    assert summary.sustained
