@@ -13,6 +13,7 @@ from aibrixctl import config, signals
 from aibrixctl.command import COMMON_OPTIONS, Session, finish, session, start_session
 from aibrixctl.exit_codes import MEANING, ExitCode
 from aibrixctl.options import known_keys
+from aibrixctl.quantities import UNITS
 from aibrixctl.render import MACHINE, Format
 from aibrixctl.result import Problem, Result, failed
 from aibrixctl.terminal import Reporter, drop_stdout
@@ -48,7 +49,7 @@ def root() -> LazyGroup:
         add_completion=False,
         rich_markup_mode=None,
         help=TREE.about,
-        epilog=f"\b\nExit codes:\n{codes}",
+        epilog=f"{UNITS}\n\n\b\nExit codes:\n{codes}",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root_options)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any, cast, get_args
 
 from accelerators.errors import UsageError
+from accelerators.units import parse_duration
 from profiler.load.config import Arrival
 from profiler.slo import METRICS, Slo
 
@@ -26,7 +27,7 @@ def parse_arrival(text: str | None, burstiness: float) -> Arrival:
 
 
 def parse_goodput(texts: Iterable[str]) -> tuple[Slo, ...]:
-    """Return limits per request from texts such as ``ttft:200`` (milliseconds), or several in one.
+    """Return limits per request from texts such as ``ttft:200`` (milliseconds) or ``e2e:5s``.
 
     Raises:
         UsageError: an unknown metric or no positive number.
@@ -36,14 +37,14 @@ def parse_goodput(texts: Iterable[str]) -> tuple[Slo, ...]:
         name, _, number = text.partition(":")
         metric = {"e2el": "e2e"}.get(name, name)
         try:
-            limit_ms = float(number)
-        except ValueError:
+            limit_ms = parse_duration(number, default_unit="ms") * 1e3
+        except UsageError:
             limit_ms = 0.0
         if metric not in METRICS or metric == "itl" or not 0 < limit_ms < float("inf"):
             raise UsageError(
                 "load.goodput",
                 f"{text!r} is not a limit for a request",
-                hint="write METRIC:MILLISECONDS, e.g. ttft:200, tpot:50 or e2e:5000",
+                hint="write METRIC:LIMIT in milliseconds or with a unit, e.g. ttft:200 or e2e:5s",
             )
         limits.append(Slo(metric, "p99", limit_ms / 1e3))
     return tuple(limits)

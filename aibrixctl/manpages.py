@@ -11,6 +11,7 @@ from typing import Any
 
 from aibrixctl.command import COMMON_OPTIONS, Spec
 from aibrixctl.exit_codes import MEANING, ExitCode
+from aibrixctl.quantities import UNITS
 from aibrixctl.tree import TREE, Branch, command_of, function_of, leaves
 
 _ENVIRONMENT = (
@@ -101,7 +102,7 @@ def _root_page() -> str:
     body += [".SH DESCRIPTION", *_paragraphs(TREE.about)]
     body += _paragraphs(
         "Results go to stdout, progress and messages to stderr. Every command takes -o json and "
-        "answers in one envelope whose schema `aibrixctl schema show` prints."
+        "answers in one envelope whose schema `aibrixctl schema show` prints. " + UNITS
     )
     body += [".SH COMMANDS"]
     body += _tagged((f"aibrixctl-{p.replace(' ', '-')}(1)", leaf.about) for p, leaf in leaves())

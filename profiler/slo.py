@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from accelerators.errors import UsageError
 from accelerators.units import format_duration, parse_duration
 from profiler.errors import ProfilerUsageError
 
@@ -76,7 +77,10 @@ def parse_slo(text: str) -> Slo:
             f"{text!r} names statistic {statistic!r}; expected one of {expected}",
             hint=hint,
         )
-    limit_s = parse_duration(limit)
+    try:
+        limit_s = parse_duration(limit)
+    except UsageError as error:
+        raise ProfilerUsageError(error.code, f"{text!r}: {error.message}", hint=hint) from error
     if limit_s <= 0:
         raise ProfilerUsageError(
             "slo.limit", f"{text!r} has limit {limit}; expected more than 0", hint=hint

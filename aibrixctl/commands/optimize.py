@@ -72,7 +72,10 @@ def plan(
         list[str] | None, typer.Option("--max", metavar="NAME=N,…", help="At most N replicas.")
     ] = None,
     headroom: Annotated[
-        str, typer.Option("--headroom", help="Share of every replica's throughput to keep free.")
+        str,
+        typer.Option(
+            "--headroom", metavar="SHARE", help="Share of every replica's throughput to keep free."
+        ),
     ] = "0%",
     slo: Annotated[
         list[str] | None,
@@ -103,11 +106,17 @@ def plan(
         ),
     ] = "refuse",
     time_limit: Annotated[
-        str, typer.Option("--time-limit", help="For solving; the best plan so far is kept.")
+        str,
+        typer.Option(
+            "--time-limit", metavar="TIME", help="For solving; the best plan so far is kept."
+        ),
     ] = "30s",
     gap: Annotated[
-        float, typer.Option("--gap", help="Stop when proven within this share of the cheapest.")
-    ] = 1e-3,
+        str,
+        typer.Option(
+            "--gap", metavar="SHARE", help="Stop when proven within this share of the cheapest."
+        ),
+    ] = "0.1%",
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE", help="Write the plan there.")
     ] = None,
@@ -121,16 +130,17 @@ def plan(
     Exit code 11: no plan meets the limits; the message names what would.
     """
     from accelerators.errors import ToolError, UsageError
-    from accelerators.units import parse_duration
+    from aibrixctl import quantities
     from aibrixctl.assignments import whole_numbers
     from optimizer import plan as plans
     from optimizer.limits import apply
     from optimizer.planner import make_plan
     from optimizer.solver import Solver
 
-    if not 0 <= gap < 1:
-        raise UsageError("option.gap", f"--gap is {gap:g}; expected 0 or more, below 1")
-    limit_s = parse_duration(time_limit)
+    share = quantities.fraction("--gap", gap)
+    if share >= 1:
+        raise UsageError("option.gap", f"--gap is {gap}; expected less than 100%")
+    limit_s = quantities.duration("--time-limit", time_limit)
     if limit_s <= 0:
         raise UsageError("option.time_limit", "--time-limit is 0; expected more than 0")
     running = whole_numbers("--current", current)
@@ -146,7 +156,7 @@ def plan(
                 apply(asked, limits),
                 current=running,
                 limit_s=limit_s,
-                gap=gap,
+                gap=share,
                 stop=stop,
                 solver=solver,
             )
@@ -158,7 +168,7 @@ def plan(
             )
     if out:
         plans.save(found, out)
-    return _result(found, stop.exit_code if stop.is_set() else ExitCode.OK, gap)
+    return _result(found, stop.exit_code if stop.is_set() else ExitCode.OK, share)
 
 
 def _limits(
@@ -168,12 +178,12 @@ def _limits(
     maximum: list[str] | None,
     budget: float | None,
 ) -> "Limits":
-    from accelerators.units import parse_fraction
+    from aibrixctl import quantities
     from aibrixctl.assignments import whole_numbers
     from optimizer.limits import Limits
 
     return Limits(
-        headroom=parse_fraction(headroom),
+        headroom=quantities.fraction("--headroom", headroom),
         available=whole_numbers("--available", available),
         minimum=whole_numbers("--min", minimum),
         maximum=whole_numbers("--max", maximum),

@@ -135,7 +135,9 @@ def _histogram(workload: "Workload", inputs: list[int], outputs: list[int]) -> d
 def synth(
     out: Annotated[str, typer.Option("--out", metavar="FILE", help="Trace to write.")],
     rate: Annotated[float, typer.Option("--rate", help="Mean requests/s.")],
-    duration: Annotated[str, typer.Option("--duration", help="Length of the trace.")] = "10m",
+    duration: Annotated[
+        str, typer.Option("--duration", metavar="TIME", help="Length of the trace.")
+    ] = "10m",
     mix: Annotated[
         list[str] | None,
         typer.Option(
@@ -178,7 +180,7 @@ def synth(
     Sizes are drawn per request and clipped; gaps between arrivals are gamma distributed with the
     shape --burstiness, as in `vllm bench serve`.
     """
-    from accelerators.units import parse_duration
+    from aibrixctl import quantities
     from optimizer.workload import read
     from optimizer.workload import synth as synthesis
 
@@ -186,7 +188,7 @@ def synth(
     requests = synthesis.draw(
         parts,
         request_rate=rate,
-        duration_s=parse_duration(duration),
+        duration_s=quantities.duration("--duration", duration),
         seed=seed,
         burstiness=burstiness,
     )

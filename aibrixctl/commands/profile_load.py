@@ -57,7 +57,9 @@ def load(
     ] = None,
     duration: Annotated[
         str | None,
-        typer.Option("--duration", help="Length of the measured window.  [default: 30s]"),
+        typer.Option(
+            "--duration", metavar="TIME", help="Length of the measured window.  [default: 30s]"
+        ),
     ] = None,
     num_prompts: Annotated[
         int | None,
@@ -66,7 +68,7 @@ def load(
         ),
     ] = None,
     warmup: Annotated[
-        str, typer.Option("--warmup", help="Load before the window, not measured.")
+        str, typer.Option("--warmup", metavar="TIME", help="Load before the window, not measured.")
     ] = "5s",
     seed: Annotated[int, typer.Option("--seed", help="Of prompts and arrivals.")] = 0,
     salt: Annotated[
@@ -122,18 +124,24 @@ def load(
             help="Ask for exactly N output tokens; a shorter answer then fails.",
         ),
     ] = True,
-    timeout: Annotated[str, typer.Option("--timeout", help="Of a whole request.")] = "10m",
+    timeout: Annotated[
+        str, typer.Option("--timeout", metavar="TIME", help="Of a whole request.")
+    ] = "10m",
     first_token_timeout: Annotated[
-        str, typer.Option("--first-token-timeout", help="From send to the first token.")
+        str,
+        typer.Option("--first-token-timeout", metavar="TIME", help="From send to the first token."),
     ] = "2m",
     stall_timeout: Annotated[
-        str, typer.Option("--stall-timeout", help="Of silence within an answer.")
+        str, typer.Option("--stall-timeout", metavar="TIME", help="Of silence within an answer.")
     ] = "1m",
     connect_timeout: Annotated[
-        str, typer.Option("--connect-timeout", help="Of a connection.")
+        str, typer.Option("--connect-timeout", metavar="TIME", help="Of a connection.")
     ] = "10s",
     ready_timeout: Annotated[
-        str, typer.Option("--ready-timeout", help="Wait this long for a server to come up.")
+        str,
+        typer.Option(
+            "--ready-timeout", metavar="TIME", help="Wait this long for a server to come up."
+        ),
     ] = "0s",
     token_file: Annotated[
         str | None, typer.Option("--token-file", metavar="FILE", help="File with the API key.")
@@ -168,8 +176,8 @@ def load(
     0.5 ms), or it did not deliver the load, the result is not certified: exit 3.
     """
     from accelerators.documents import read_text
-    from accelerators.units import parse_duration
     from aibrixctl.load_options import parse_arrival, parse_body, parse_goodput
+    from aibrixctl.quantities import duration as seconds
     from profiler.load import LoadConfig
     from profiler.slo import parse_slos
 
@@ -181,9 +189,9 @@ def load(
         output_tokens=output_tokens,
         request_rate=request_rate,
         max_concurrency=max_concurrency,
-        duration_s=None if duration is None else parse_duration(duration),
+        duration_s=None if duration is None else seconds("--duration", duration),
         num_prompts=num_prompts,
-        warmup_s=parse_duration(warmup),
+        warmup_s=seconds("--warmup", warmup),
         seed=seed,
         **({} if salt is None else {"salt": salt}),
         arrival=parse_arrival(arrival, burstiness),
@@ -191,11 +199,11 @@ def load(
         endpoint=endpoint,
         shared_prefix_tokens=shared_prefix_tokens,
         ignore_eos=ignore_eos,
-        timeout_s=parse_duration(timeout),
-        first_token_timeout_s=parse_duration(first_token_timeout),
-        stall_timeout_s=parse_duration(stall_timeout),
-        connect_timeout_s=parse_duration(connect_timeout),
-        ready_timeout_s=parse_duration(ready_timeout),
+        timeout_s=seconds("--timeout", timeout),
+        first_token_timeout_s=seconds("--first-token-timeout", first_token_timeout),
+        stall_timeout_s=seconds("--stall-timeout", stall_timeout),
+        connect_timeout_s=seconds("--connect-timeout", connect_timeout),
+        ready_timeout_s=seconds("--ready-timeout", ready_timeout),
         slos=(*slos, *parse_goodput(goodput or ())),
         token=read_text(token_file).strip() if token_file else None,
         ca_file=ca_file,

@@ -80,20 +80,27 @@ def run(
         typer.Option("--accelerators", metavar="FILE", help="Own prices and accelerator types."),
     ] = None,
     tolerance: Annotated[
-        str, typer.Option("--tolerance", help="How close to the true limit the search goes.")
+        str,
+        typer.Option(
+            "--tolerance", metavar="SHARE", help="How close to the true limit the search goes."
+        ),
     ] = "5%",
     seed: Annotated[int, typer.Option("--seed", help="Of prompts, arrivals and simulator.")] = 0,
     duration: Annotated[
         str,
         typer.Option(
             "--duration",
+            metavar="TIME",
             help="Window of one probe of an engine; longer (10 times at most) where an "
             "objective's percentile needs more requests, or requests take long. Simulated "
             "probes need none.",
         ),
     ] = "30s",
     warmup: Annotated[
-        str, typer.Option("--warmup", help="Load before the window of a probe of an engine.")
+        str,
+        typer.Option(
+            "--warmup", metavar="TIME", help="Load before the window of a probe of an engine."
+        ),
     ] = "5s",
     max_probes: Annotated[
         int, typer.Option("--max-probes", help="Probes after which the search in a cell stops.")
@@ -111,7 +118,10 @@ def run(
         bool, typer.Option("--insecure", help="Do not verify the server's certificate.")
     ] = False,
     ready_timeout: Annotated[
-        str, typer.Option("--ready-timeout", help="Wait this long for an engine to come up.")
+        str,
+        typer.Option(
+            "--ready-timeout", metavar="TIME", help="Wait this long for an engine to come up."
+        ),
     ] = "0s",
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run whose journal is in --out.")
@@ -135,7 +145,7 @@ def run(
     """
     from accelerators.catalog import load_catalog
     from accelerators.documents import read_text
-    from accelerators.units import parse_duration, parse_fraction
+    from aibrixctl import quantities
     from profiler.run_config import EngineOptions, ProfileConfig, check, parse_sizes
     from profiler.slo import parse_slos
     from profiler.targets import parse_targets
@@ -148,17 +158,17 @@ def run(
         input_tokens=parse_sizes(input_tokens, "--input-tokens"),
         output_tokens=parse_sizes(output_tokens, "--output-tokens"),
         slos=parse_slos(slo),
-        tolerance=parse_fraction(tolerance),
+        tolerance=quantities.fraction("--tolerance", tolerance),
         seed=seed,
-        duration_s=parse_duration(duration),
-        warmup_s=parse_duration(warmup),
+        duration_s=quantities.duration("--duration", duration),
+        warmup_s=quantities.duration("--warmup", warmup),
         max_probes=max_probes,
         engine=EngineOptions(
             endpoint=endpoint,
             token=read_text(token_file).strip() if token_file else None,
             ca_file=ca_file,
             insecure=insecure,
-            ready_timeout_s=parse_duration(ready_timeout),
+            ready_timeout_s=quantities.duration("--ready-timeout", ready_timeout),
         ),
     )
     check(config)

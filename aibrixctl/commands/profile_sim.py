@@ -187,7 +187,10 @@ def serve_sim(
         typer.Option("--max-num-batched-tokens", min=1, help="Tokens of one step."),
     ] = None,
     gpu_memory_utilization: Annotated[
-        str, typer.Option("--gpu-memory-utilization", help="Share of memory the engine takes.")
+        str,
+        typer.Option(
+            "--gpu-memory-utilization", metavar="SHARE", help="Share of memory the engine takes."
+        ),
     ] = "0.9",
     api_key_file: Annotated[
         str | None, typer.Option("--api-key-file", metavar="FILE", help="Ask clients for this key.")
@@ -196,7 +199,8 @@ def serve_sim(
         int, typer.Option("--seed", help="Of the lengths of answers that end by themselves.")
     ] = 0,
     duration: Annotated[
-        str | None, typer.Option("--duration", help="Stop after this time; else on a signal.")
+        str | None,
+        typer.Option("--duration", metavar="TIME", help="Stop after this time; else on a signal."),
     ] = None,
     accelerators: _OWN = None,
 ) -> Result:
@@ -209,7 +213,7 @@ def serve_sim(
     """
     from importlib.metadata import version
 
-    from accelerators.units import parse_duration, parse_fraction
+    from aibrixctl import quantities
     from profiler.sim.server import ServerConfig, serve
 
     replica = _replica(
@@ -220,7 +224,9 @@ def serve_sim(
         max_model_len=max_model_len,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
-        gpu_memory_utilization=parse_fraction(gpu_memory_utilization),
+        gpu_memory_utilization=quantities.fraction(
+            "--gpu-memory-utilization", gpu_memory_utilization
+        ),
     )
     config = ServerConfig(
         replica,
@@ -232,7 +238,7 @@ def serve_sim(
         _read_key(api_key_file),
         version("aibrixctl"),
     )
-    limit_s = None if duration is None else parse_duration(duration)
+    limit_s = None if duration is None else quantities.duration("--duration", duration)
     urls: list[str] = []
 
     def ready(url: str) -> None:

@@ -1,0 +1,37 @@
+"""Options with a unit: read them, and name the option when its text can't be read."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from accelerators.errors import UsageError
+from accelerators.units import parse_duration, parse_fraction
+
+UNITS = "TIME is a number with its unit: 500ms, 2s, 10m, 1h30m. SHARE is 20% or 0.2."
+"""What help says of the two."""
+
+
+def duration(option: str, text: str) -> float:
+    """Return seconds for text such as ``500ms``; raises UsageError that names the option."""
+    with _named(option, f"{text}s" if _bare(text) else ""):
+        return parse_duration(text)
+
+
+def fraction(option: str, text: str) -> float:
+    """Return a fraction of one for ``30%`` or ``0.3``; raises UsageError that names the option."""
+    with _named(option, f"{text}%" if _bare(text) else ""):
+        return parse_fraction(text)
+
+
+def _bare(text: str) -> bool:
+    return re.fullmatch(r"\d+(\.\d+)?", text.strip()) is not None
+
+
+@contextmanager
+def _named(option: str, meant: str) -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        hint = f"write {option} {meant}" if meant else error.hint
+        message = f"{option}: {error.message}"
+        raise UsageError(error.code, message, hint=hint, target=option) from error
