@@ -185,6 +185,10 @@ def _values(table: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
         if key in _FIGURES:
             attribute, scale = _FIGURES[key]
             figure = _positive(value, at) * scale
+            if attribute in _WHOLE and figure != int(figure):
+                raise UsageError(
+                    "accelerators.malformed", f"{at} is {value!r}; expected a whole number"
+                )
             yield attribute, int(figure) if attribute in _WHOLE else float(figure)
         elif key in _LISTS:
             if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -222,6 +226,13 @@ def _text(key: str, value: Any, at: str) -> str:
         return value.isoformat()
     if not isinstance(value, str) or not value:
         raise UsageError("accelerators.malformed", f"{at} is {value!r}; expected text")
+    if key == "price_date":
+        try:
+            return datetime.date.fromisoformat(value).isoformat()
+        except ValueError as error:
+            raise UsageError(
+                "accelerators.malformed", f"{at} is {value!r}; expected a date such as 2026-01-31"
+            ) from error
     if key == "price_basis" and value not in get_args(PriceBasis):
         raise UsageError(
             "accelerators.malformed", f"{at} is {value!r}; expected list or estimate", target=at

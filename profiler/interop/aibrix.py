@@ -21,6 +21,7 @@ _PERCENTILES = {"mean": 0, "p50": 50, "p90": 90, "p95": 90, "p99": 99}
 _STATISTICS = {0: "mean", 50: "p50", 90: "p90", 99: "p99"}
 _OBJECTIVES = ("e2e", "ttft", "tpot")
 _ONLY_THEIRS = ("tput", "tt", "tpat")
+_LONGEST = 10_000_000
 Matrix = list[list[float]]
 
 
@@ -206,7 +207,8 @@ def _ticks(indexes: Any, source: str) -> tuple[list[int], list[int]]:
     good = isinstance(indexes, list) and len(indexes) == 2
     for ticks in indexes if good else ():
         whole = isinstance(ticks, list) and all(
-            isinstance(tick, int | float) and tick == int(tick) > 0 for tick in ticks
+            isinstance(tick, int | float) and 0 < tick <= _LONGEST and tick == int(tick)
+            for tick in ticks
         )
         good = good and whole and bool(ticks) and ticks == sorted(set(ticks))
     if not good:
@@ -262,7 +264,7 @@ def _cost(document: Mapping[str, Any], source: str) -> float | None:
 
 def _read_slos(value: Any, source: str) -> tuple[tuple[Slo, ...], list[str]]:
     percentile = value.get("percentile", 0) if isinstance(value, dict) else None
-    if percentile not in _STATISTICS:
+    if not isinstance(percentile, int) or percentile not in _STATISTICS:
         raise _refuse(source, f"has slos {value!r}; expected percentile 0, 50, 90 or 99")
     statistic = _STATISTICS[percentile]
     slos = []

@@ -134,14 +134,21 @@ def _problem(row: Any) -> str | None:
     if not isinstance(row, dict):
         return "is not an object"
     for name in ("input_tokens", "output_tokens"):
-        if not isinstance(row.get(name), int) or not 0 < row[name] <= 10_000_000:
-            return f"has {name} {row.get(name)!r}; expected a whole number from 1"
+        size = row.get(name)
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= 10_000_000:
+            return f"has {name} {size!r}; expected a whole number from 1"
     if row.get("metric") not in _METRICS:
         return f"has metric {row.get('metric')!r}; expected one of {', '.join(_METRICS)}"
-    for name in ("request_rate", "mean"):
+    for name in ("request_rate", "mean", "P50", "P90", "P99"):
         value = row.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        optional = name.startswith("P") and value is None
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        # All requests at once is a rate that vLLM's script knows; no other figure is infinite.
+        bounded = number and (value < math.inf or name == "request_rate")
+        if not optional and not (bounded and value >= 0):
             return f"has {name} {value!r}; expected a number from 0"
+    if row["request_rate"] == 0:
+        return "has request_rate 0; expected a number above 0"
     return None
 
 
@@ -186,6 +193,9 @@ def _cell(size_in: int, size_out: int, runs: Mapping[float, _Run], slos: Sequenc
     best: float | None = None
     notes = []
     for rate in sorted(runs):
+        if math.isinf(rate):
+            notes.append("a run without a rate, all requests at once, left out")
+            continue
         missed = _missed(runs[rate], rate, slos)
         if missed == "implausible":
             notes.append(f"{rate:g} requests/s left out: answers faster than 1 ms are error bodies")
@@ -206,7 +216,7 @@ def _missed(run: _Run, rate: float, slos: Sequence[Slo]) -> str | None:
         if not isinstance(value, int | float) or not value <= slo.limit_s:
             return slo.name
     tput = run.get("TPUT")
-    if tput is None or (math.isfinite(rate) and tput["mean"] < rate * _SUSTAINED_SHARE):
+    if tput is None or tput["mean"] < rate * _SUSTAINED_SHARE:
         return "backlog"
     return None
 

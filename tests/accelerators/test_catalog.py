@@ -116,6 +116,8 @@ def test_override_adds_a_type(tmp_path) -> None:
         ("[accelerators.a10]\nprice_usd_per_hour = true\n", "price_usd_per_hour"),
         ("[accelerators.a10]\npower_w = inf\n", "power_w"),
         ("[accelerators.a10]\nprice_basis = 'guess'\n", "price_basis"),
+        ("[accelerators.a10]\npcie_width = 7.5\n", "pcie_width"),
+        ("[accelerators.a10]\nprice_date = 'tomorrow'\n", "price_date"),
         ("[accelerators.a10]\ntflops = { fp4 = 1 }\n", "tflops"),
         ("[accelerators.a10]\naliases = 'x'\n", "aliases"),
         ("[accelerators.a10]\nsources = { price = 1 }\n", "sources"),

@@ -29,9 +29,10 @@ def rows(
         spread = {"mean": mean, "P50": mean, "P90": mean * 1.2, "P99": mean * 1.5}
         return {**base, "metric": metric, **spread}
 
+    done = rate * 0.98 if tput is None else tput
     lines: list[dict[str, Any]] = [
-        {**base, "metric": "TPUT", "mean": rate * 0.98 if tput is None else tput},
-        {**base, "metric": "TT", "mean": rate * 32},
+        {**base, "metric": "TPUT", "mean": done},
+        {**base, "metric": "TT", "mean": done * 32},
         latency("E2E", e2e_s),
         latency("TTFT", e2e_s / 10),
         latency("TPOT", e2e_s / 40),
@@ -88,6 +89,12 @@ def test_answers_too_fast_to_be_answers_are_left_out() -> None:
     assert any("64 requests/s left out" in note for note in cell.notes)
 
 
+def test_a_run_without_a_rate_is_left_out() -> None:
+    (cell,) = read(rows(1, 0.5) + rows(float("inf"), 0.5, tput=7.0)).table.cells
+    assert (cell.max_request_rate, cell.failing_request_rate) == (pytest.approx(0.98), None)
+    assert any("all requests at once" in note for note in cell.notes)
+
+
 def test_rows_of_an_earlier_run_are_refused_until_one_is_chosen() -> None:
     text = rows(1, 0.5, seed=1) + rows(1, 0.8, seed=2)
     with pytest.raises(ProfilerUsageError, match="seed 1 and 2") as caught:
@@ -122,8 +129,13 @@ def test_buckets_without_rows_are_not_measured() -> None:
         (rows(1, 0.5).replace('"TPUT"', '"RPS"'), "'RPS'"),
         (rows(1, 0.5).replace('"input_tokens": 128', '"input_tokens": -1'), "input_tokens -1"),
         (rows(1, 0.5).replace('"request_rate": 1', '"request_rate": null'), "request_rate None"),
+        (rows(0, 0.5), "request_rate 0"),
         (rows(1, -0.5), "mean -0.5"),
         (rows(1, float("nan")), "mean nan"),
+        (rows(1, float("inf")), "mean inf"),
+        (rows(1, 0.5).replace('"P99": 0.75', '"P99": NaN'), "P99 nan"),
+        (rows(1, 0.5).replace('"P99": 0.75', '"P99": -3'), "P99 -3"),
+        (rows(1, 0.5).replace('"input_tokens": 128', '"input_tokens": true'), "input_tokens True"),
         (rows(1, 0.5) + rows(2, 0.5).replace('"model": "m"', '"model": "n"'), "m, n"),
     ],
 )
