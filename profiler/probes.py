@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 _LONE_REQUESTS = 20
 # In times that a request took in the probe before.
 _WARMUP, _WINDOW = 2.0, 5.0
-_CONTEXT_TEXTS = ("context length", "max_model_len", "maximum model length", "too long")
+# The last is vLLM's where the prompt leaves less room than the answer needs.
+_CONTEXT_TEXTS = (
+    "context length",
+    "max_model_len",
+    "maximum model length",
+    "too long",
+    "min_tokens must be less than or equal",
+)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ _END_CHANCE = 1 / 256
 _DEFAULT_MAX_TOKENS = 16
 # A chat template adds about this many tokens to each message.
 _MESSAGE_TOKENS = 4
+_FINGERPRINT = "aibrixctl-simulator"
 
 
 class ApiError(Exception):
@@ -85,15 +86,12 @@ def parse_ask(raw: bytes, *, chat: bool, model: str, longest: int, draw: random.
         if body.get(name) not in (None, 1):
             raise ApiError(f"{name} is {body[name]!r}; the simulator gives one answer", param=name)
     inputs = _chat_tokens(body) if chat else _prompt_tokens(body)
-    room = longest - inputs
-    limit = _limit(body, chat=chat, room=room)
-    if limit > room:
-        raise ApiError(
-            f"This model's maximum context length is {longest} tokens. However, you requested "
-            f"{inputs + limit} tokens ({inputs} in the prompt, {limit} in the completion). "
-            "Please reduce the length of the prompt or completion."
-        )
+    limit = _limit(body, chat=chat, inputs=inputs, longest=longest)
     outputs, at_least = limit, _integer(body, "min_tokens", 0, least=0)
+    if at_least > limit:
+        raise ApiError(
+            f"min_tokens must be less than or equal to max_tokens={limit}, got {at_least}."
+        )
     if not _flag(body, "ignore_eos"):
         seed = body.get("seed")
         chance = random.Random(seed) if isinstance(seed, int) else draw
@@ -130,7 +128,7 @@ def check_model(body: Mapping[str, Any], model: str) -> None:
     """Raise ApiError unless the body names the model served, or none."""
     if body.get("model") not in (None, model):
         raise ApiError(
-            f"The model `{body['model']}` does not exist.",
+            f"The model `{body['model']}` does not exist. Valid aliases: {model}.",
             status=404,
             kind="NotFoundError",
             param="model",
@@ -165,11 +163,32 @@ def _message_tokens(message: Any) -> int:
     raise ApiError("a message needs a role and a text as its content", param="messages")
 
 
-def _limit(body: Mapping[str, Any], *, chat: bool, room: int) -> int:
+def _limit(body: Mapping[str, Any], *, chat: bool, inputs: int, longest: int) -> int:
+    """Return how many tokens to generate: what is asked for, cut to what the prompt leaves."""
     name = "max_tokens"
     if chat and body.get("max_completion_tokens") is not None:
         name = "max_completion_tokens"
-    return _integer(body, name, max(1, room) if chat else _DEFAULT_MAX_TOKENS, least=1)
+    asked = _integer(body, name, longest if chat else _DEFAULT_MAX_TOKENS, least=1)
+    if asked > longest:
+        raise ApiError(
+            f"max_tokens={asked} cannot be greater than max_model_len={longest}. Please request "
+            f"fewer output tokens. (parameter=max_tokens, value={asked})",
+            param="max_tokens",
+        )
+    if inputs > longest:
+        raise ApiError(
+            f"This model's maximum context length is {longest} tokens. However, your prompt "
+            f"contains at least {longest + 1} input tokens, which exceeds this limit even without "
+            "any output tokens. Please reduce the length of the input prompt. "
+            f"(parameter=input_tokens, value={longest + 1})",
+            param="input_tokens",
+        )
+    if inputs == longest:
+        raise ApiError(
+            "max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)",
+            param="max_tokens",
+        )
+    return min(asked, longest - inputs)
 
 
 def _integer(body: Mapping[str, Any], name: str, default: int, *, least: int) -> int:
@@ -204,7 +223,7 @@ class Answer:
         self._connection = connection
         self._tokens = 0
         self._base = {
-            "id": f"{'chatcmpl' if ask.chat else 'cmpl'}-{uuid.uuid4().hex}",
+            "id": f"{'chatcmpl' if ask.chat else 'cmpl'}-{uuid.uuid4().hex[:16]}",
             "object": _object(ask),
             "created": int(time.time()),
             "model": model,
@@ -224,23 +243,31 @@ class Answer:
     def _stream(self, index: int, *, last: bool) -> None:
         payload = b""
         if index == 0 and self._ask.chat:
-            payload = self._event([self._choice({"role": "assistant", "content": ""}, None)])
+            payload = self._event([self._role()], prompt_token_ids=None, prompt_text=None)
         if not last:
             frame = self._frames[index % len(self._frames)]
             self._connection.write(payload + frame if payload else frame)
             return
         payload += self._frame(WORDS[index % len(WORDS)], self._ask.reason)
         if self._ask.usage:
-            payload += self._event([], usage=self._usage())
+            payload += self._event([], usage=self._usage(), system_fingerprint=_FINGERPRINT)
         self._connection.write(payload + chunk(b"data: [DONE]\n\n") + LAST_CHUNK)
         self._connection.end()
 
-    def _frame(self, text: str, reason: str | None) -> bytes:
-        return self._event([self._choice({"content": text}, reason)])
+    def _role(self) -> dict[str, Any]:
+        delta = {"role": "assistant", "content": ""}
+        return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
 
-    def _choice(self, delta: dict[str, str], reason: str | None) -> dict[str, Any]:
-        what: dict[str, Any] = {"delta": delta} if self._ask.chat else {"text": delta["content"]}
-        return {"index": 0, **what, "logprobs": None, "finish_reason": reason, "stop_reason": None}
+    def _frame(self, text: str, reason: str | None) -> bytes:
+        """Return the event of one token; a chat's last alone has a stop_reason, as in vLLM."""
+        ends: dict[str, Any] = {"logprobs": None, "finish_reason": reason}
+        if self._ask.chat:
+            stop = {} if reason is None else {"stop_reason": None}
+            choice = {"index": 0, "delta": {"content": text}, **ends, **stop}
+        else:
+            choice = {"index": 0, "text": text, **ends, "stop_reason": None}
+            choice["prompt_token_ids"] = None
+        return self._event([{**choice, "token_ids": None}])
 
     def _event(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
         body = {**self._base, "choices": choices, **more}
@@ -256,10 +283,16 @@ class Answer:
 
     def _whole(self) -> dict[str, Any]:
         text = generated_text(self._tokens)
-        choice = self._choice({"role": "assistant", "content": text}, self._ask.reason)
+        said: dict[str, Any] = {"text": text}
         if self._ask.chat:
-            choice["message"] = choice.pop("delta")
-        return {**self._base, "choices": [choice], "usage": self._usage()}
+            said = {"message": {"role": "assistant", "content": text}}
+        ends = {"logprobs": None, "finish_reason": self._ask.reason, "stop_reason": None}
+        return {
+            **self._base,
+            "choices": [{"index": 0, **said, **ends, "token_ids": None}],
+            "system_fingerprint": _FINGERPRINT,
+            "usage": self._usage(),
+        }
 
 
 def _object(ask: Ask) -> str:

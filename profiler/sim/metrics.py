@@ -1,6 +1,7 @@
 """Counters and histograms under vLLM's names, in the Prometheus text format.
 
-Times are what a client sees: seconds of wall time, also when virtual time runs faster.
+Names, kinds and bounds are those of vLLM 0.32, with one older name beside them. Times are what a
+client sees: seconds of wall time, also when virtual time runs faster.
 """
 
 import bisect
@@ -8,8 +9,11 @@ from collections.abc import Iterator
 
 _SHORT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5)
 _TTFT = (*_SHORT, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0)
-_ITL = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-_E2E = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0)
+_GAPS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5)
+_ITL = (*_GAPS, 10.0, 20.0, 40.0, 80.0)
+_SPANS = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0)
+_E2E = (*_SPANS, 240.0, 480.0, 960.0, 1920.0, 7680.0)
+_REASONS = ("stop", "length", "abort", "error", "repetition")
 
 
 class Histogram:
@@ -41,7 +45,7 @@ class Metrics:
     def __init__(self) -> None:
         self.prompt_tokens = 0
         self.generation_tokens = 0
-        self.success = {"length": 0, "stop": 0, "abort": 0}
+        self.success = dict.fromkeys(_REASONS, 0)
         self.late_s = 0.0
         self.worst_late_s = 0.0
         self.ttft = Histogram(_TTFT)
@@ -105,7 +109,9 @@ class Metrics:
         for name, histogram, what in (
             ("time_to_first_token", self.ttft, "Time to first token"),
             ("inter_token_latency", self.itl, "Gap between tokens"),
-            ("time_per_output_token", self.tpot, "Mean gap between tokens of a request"),
+            # What vLLM called it before, and some dashboards and autoscalers still ask for.
+            ("time_per_output_token", self.itl, "Gap between tokens"),
+            ("request_time_per_output_token", self.tpot, "Mean gap between tokens of a request"),
             ("e2e_request_latency", self.e2e, "Time from arrival to last token"),
             ("request_queue_time", self.queue, "Time in the queue"),
         ):

@@ -128,5 +128,4 @@ class RealTimeEngine:
             del self._live[request]
             metrics.success[live.reason] += 1
             metrics.e2e.observe(now - live.arrived_s)
-            if request.output_tokens > 1:
-                metrics.tpot.observe((now - live.first_s) / (request.output_tokens - 1))
+            metrics.tpot.observe((now - live.first_s) / max(request.output_tokens - 1, 1))

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +17,15 @@ import pytest
 from aibrixctl import schemas
 from profiler.table import load as load_table
 
-from .vllm_server import LONGEST, MODEL, VARIABLE, Vllm, command, vllm_server
+from .vllm_server import LONGEST, MODEL, Vllm, requires_vllm
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(
-        command() is None, reason=f"no vllm command: install vLLM, or name it in {VARIABLE}"
-    ),
-]
+pytestmark = requires_vllm
 ENDPOINTS = ("/v1/completions", "/v1/chat/completions")
 INPUT, OUTPUT, REQUESTS = 128, 32, 60
 CLOSED = ("--max-concurrency", "4")
 OPEN = ("--request-rate", "4")
 SIZE = ("--input-tokens", str(INPUT), "--output-tokens", str(OUTPUT))
 COUNT = ("--num-prompts", str(REQUESTS), "--warmup", "0s")
-
-
-@pytest.fixture(scope="module")
-def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
-    path = command()
-    assert path is not None
-    with vllm_server(path, tmp_path_factory.mktemp("vllm")) as server:
-        yield server
 
 
 def words(vllm: Vllm, *more: str) -> list[str]:

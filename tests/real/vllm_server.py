@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 VARIABLE = "AIBRIXCTL_TEST_VLLM"
 MODEL = "tiny-llama"
 LONGEST = 2048
@@ -36,6 +38,12 @@ _SETTINGS = {
 def command() -> str | None:
     """Return the path of the vllm command to test with; None without one."""
     return shutil.which(os.environ.get(VARIABLE) or "vllm")
+
+
+_SKIP = pytest.mark.skipif(
+    command() is None, reason=f"no vllm command: install vLLM, or name it in {VARIABLE}"
+)
+requires_vllm = [pytest.mark.real, _SKIP]
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,10 @@ class Engine:
         self._started.set()
         await self._stop.wait()
         server.close()
+        # Connections that were just accepted get their handlers, and are then closed with the rest.
+        accepting = asyncio.all_tasks() - {asyncio.current_task()} - self._tasks
+        if accepting:
+            await asyncio.wait(accepting, timeout=1)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -168,11 +168,19 @@ def test_min_tokens_keeps_a_text_from_ending(server: Server) -> None:
     assert json.loads(raw)["usage"]["completion_tokens"] == 1500
 
 
+def test_an_answer_is_cut_to_what_the_prompt_leaves(server: Server) -> None:
+    _, raw = server.ask("POST", "/v1/completions", body(prompt=[1] * 4090))
+    assert json.loads(raw)["usage"]["completion_tokens"] == 6
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "named"),
     [
         (body(model="other"), 404, "`other` does not exist"),
-        (body(max_tokens=4096), 400, "maximum context length is 4096 tokens"),
+        (body(max_tokens=4097), 400, "cannot be greater than max_model_len=4096"),
+        (body(min_tokens=10), 400, "less than or equal to max_tokens=9, got 10"),
+        (body(prompt=[1] * 4090, min_tokens=9), 400, "max_tokens=6, got 9"),
+        (body(prompt=[1] * 4096), 400, "max_tokens must be at least 1, got 0"),
         (body(prompt=[1] * 5000), 400, "maximum context length is 4096 tokens"),
         (body(max_tokens=0), 400, "max_tokens is 0"),
         (body(max_tokens="9"), 400, "max_tokens is '9'"),
