@@ -70,6 +70,12 @@ def failed(error: ToolError) -> Result:
     )
 
 
+def waiting_stopped(target: str | None, code: int) -> Result:
+    """Return the result of a command that a signal ended while it waited for a server."""
+    problem = Problem("interrupted", f"stopped while waiting for {target}", target)
+    return Result(None, status="error", exit_code=code, errors=(problem,))
+
+
 def envelope(result: Result, command: str, meta: Mapping[str, Any]) -> dict[str, Any]:
     """Return the one shape in which every command answers a script."""
     return {

@@ -3,6 +3,7 @@
 import contextlib
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,21 +64,41 @@ def demo(
             session().reporter.say(f"{title}\n  $ {line}")
             results.append(_run(words))
             if results[-1].exit_code != ExitCode.OK:
-                return results[-1]
+                return _stopped(results[-1], out, folder, lines)
         comparison = _compare(results[-2].data)
-    data = {
-        "out": out,
-        "commands": lines,
-        "documents": [name for name in _DOCUMENTS if (folder / name).exists()],
-        "comparison": comparison,
-        "plan": results[-2].data,
-    }
     return Result(
-        data,
+        _data(out, folder, lines, comparison, results[-2].data),
         rows=[comparison],
         record="comparison",
         view=lambda console, wide: _draw(console, wide, results, comparison, folder),
         warnings=tuple(w for result in results[-2:-1] for w in result.warnings),
+    )
+
+
+def _data(
+    out: str,
+    folder: Path,
+    lines: list[str],
+    comparison: dict[str, Any] | None = None,
+    plan: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    return {
+        "out": out,
+        "commands": lines,
+        "documents": [name for name in _DOCUMENTS if (folder / name).exists()],
+        "comparison": comparison,
+        "plan": plan,
+    }
+
+
+def _stopped(step: Result, out: str, folder: Path, lines: list[str]) -> Result:
+    """Return the result of a demo that ended with one of its steps."""
+    hint = "the same command starts the demo anew"
+    return replace(
+        step,
+        data=_data(out, folder, lines),
+        rows=None,
+        errors=tuple(replace(error, hint=hint) for error in step.errors),
     )
 
 

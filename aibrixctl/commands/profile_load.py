@@ -1,14 +1,13 @@
 """``aibrixctl profile load``."""
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aibrixctl.choices import one_of
 from aibrixctl.command import command, session
-from aibrixctl.result import Result, failed
+from aibrixctl.result import Result, waiting_stopped
 from aibrixctl.signals import StopFlag, interruptible
 
 if TYPE_CHECKING:
@@ -230,9 +229,8 @@ def _run(config: "LoadConfig", slos: "tuple[Slo, ...]", stop: StopFlag) -> Resul
 
         try:
             run: LoadRun = run_load(config, stop=stop, on_progress=on_progress)
-        except EngineUnreachableError as error:
+        except EngineUnreachableError:
             if not stop.is_set():
                 raise
-            # It was the user who ended the wait for the server.
-            return replace(failed(error), exit_code=stop.exit_code)
+            return waiting_stopped(config.base_url, stop.exit_code)
     return result_of(config, run, slos, session().output, stop.exit_code)

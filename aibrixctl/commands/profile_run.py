@@ -6,7 +6,7 @@ import typer
 
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
-from aibrixctl.result import Problem, Result
+from aibrixctl.result import Problem, Result, waiting_stopped
 from aibrixctl.signals import StopFlag, interruptible
 
 if TYPE_CHECKING:
@@ -216,6 +216,7 @@ def _dry_run(config: "ProfileConfig", out: str) -> Result:
 
 
 def _run(config: "ProfileConfig", out: str, resume: bool, stop: StopFlag) -> Result:
+    from profiler.errors import EngineUnreachableError
     from profiler.run import run_profile
 
     with session().reporter.progress(
@@ -225,9 +226,14 @@ def _run(config: "ProfileConfig", out: str, resume: bool, stop: StopFlag) -> Res
         def on_step(step: "Step") -> None:
             bar.update(step.done, text=_step_text(step))
 
-        found = run_profile(
-            config, out, resume=resume, stop=stop, on_step=on_step, jobs=_usable_cores()
-        )
+        try:
+            found = run_profile(
+                config, out, resume=resume, stop=stop, on_step=on_step, jobs=_usable_cores()
+            )
+        except EngineUnreachableError as error:
+            if not stop.is_set():
+                raise
+            return waiting_stopped(error.target, stop.exit_code)
     return _result(found, out, stop)
 
 

@@ -4,6 +4,7 @@ import bisect
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -102,6 +103,22 @@ def test_demo_and_its_commands_make_the_same_documents(tmp_path: Path) -> None:
         ["sh", script], cwd=again, env=ENVIRONMENT | PATH, capture_output=True, check=True
     )
     assert documents(again) == made
+
+
+def test_a_signal_leaves_a_partial_demo(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "aibrixctl", "demo", "--out", "d", "-o", "json", "-v"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    next(line for line in process.stderr if "one at a time" in line)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    body = json.loads(out)
+    jsonschema.Draft202012Validator(schemas.get("demo")).validate(body)
+    assert (process.returncode, body["status"], body["data"]["plan"]) == (143, "partial", None)
+    assert body["data"]["documents"] == ["workload.csv", "profiles", "commands.sh"]
+    assert "--resume" not in err
 
 
 @pytest.mark.skipif(not TRACE.exists(), reason="the public Azure trace is not at hand")

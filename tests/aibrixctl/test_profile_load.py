@@ -189,16 +189,25 @@ def test_sigint_prints_what_was_measured() -> None:
     assert body["data"]["requests"]["completed"] >= 1
 
 
-def test_sigint_ends_the_wait_for_a_server() -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("load", "--request-rate", "1", "--base-url"),
+        ("run", "--slo", "ttft_p99<=2s", "--out", "p", "--target"),
+    ],
+)
+def test_sigint_ends_the_wait_for_a_server(words: tuple[str, ...], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        command = ["profile", "load", "--base-url", url, "--model", "m", "--request-rate", "1"]
-        command += ["--input-tokens", "8", "--output-tokens", "8", "--ready-timeout", "10m"]
+        where = url if "load" in words else f"a10={url}"
+        command = ["profile", *words, where, "--model", "m", "--input-tokens", "8"]
+        command += ["--output-tokens", "8", "--ready-timeout", "10m"]
         process = subprocess.Popen(
             [sys.executable, "-m", "aibrixctl", *command, "-o", "json"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            cwd=tmp_path,
         )
         try:
             asking, _ = listener.accept()
@@ -209,4 +218,6 @@ def test_sigint_ends_the_wait_for_a_server() -> None:
         finally:
             process.kill()
             process.communicate()
-    assert process.returncode == json.loads(out)["exit_code"] == 130
+    body = json.loads(out)
+    assert process.returncode == body["exit_code"] == 130
+    assert body["errors"][0]["message"] == f"stopped while waiting for {url}"
