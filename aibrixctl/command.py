@@ -96,7 +96,8 @@ _COMMON: dict[str, tuple[Any, Any]] = {
                 "--exit-zero",
                 envvar="AIBRIXCTL_EXIT_ZERO",
                 show_envvar=False,
-                help="Exit 0 on verdicts and partial results (codes 3 and 10 to 12), for cron.",
+                help="Exit 0 on verdicts and partial results (codes 3 and 10 to 12), for cron; "
+                "silent about them with --quiet.",
             ),
         ],
         False,
@@ -236,16 +237,15 @@ def finish(result: Result) -> int:
         current.reporter.say(f"warning: {warning.message}")
         if warning.hint:
             current.reporter.say(f"  hint: {warning.hint}")
-    for error in result.errors:
-        current.reporter.line(f"error: {error.message}")
-        if error.hint:
-            current.reporter.line(f"  hint: {error.hint}")
-    forgiven = {
+    verdict = result.exit_code in (
         ExitCode.PARTIAL,
         ExitCode.FAULTS_FOUND,
         ExitCode.INFEASIBLE,
         ExitCode.SLO_NOT_MET,
-    }
-    if current.exit_zero and result.exit_code in forgiven:
-        return ExitCode.OK
-    return int(result.exit_code)
+    )
+    forgiven = current.exit_zero and verdict
+    for error in result.errors if not (forgiven and current.reporter.quiet) else ():
+        current.reporter.line(f"error: {error.message}")
+        if error.hint:
+            current.reporter.line(f"  hint: {error.hint}")
+    return int(ExitCode.OK if forgiven else result.exit_code)

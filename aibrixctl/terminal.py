@@ -1,5 +1,6 @@
 """The two streams: stdout carries results, stderr carries everything else."""
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,13 @@ def console(stream: IO[str], into: IO[str] | None = None, *, unlimited: bool = F
         markup=False,
         emoji=False,
     )
+
+
+def speak_utf8() -> None:
+    """Write UTF-8 whatever the locale; bytes of a file's name that are none are escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def drop_stdout() -> None:

@@ -142,6 +142,18 @@ def test_full_disk_is_said_once_and_exits_1() -> None:
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_output_is_utf8_in_any_locale(encoding: str) -> None:
+    done = subprocess.run(
+        [*PROGRAM, "schema", "show", b"no-\xff-\xc3\xa9", "-o", "json"],
+        capture_output=True,
+        check=False,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["errors"][0]["message"] == r"no schema is named 'no-\udcff-é'"
+
+
 def test_closed_pipe_ends_quietly() -> None:
     read, write = os.pipe()
     os.close(read)
