@@ -16,7 +16,7 @@ from aibrixctl.options import known_keys
 from aibrixctl.quantities import UNITS
 from aibrixctl.render import MACHINE, Format
 from aibrixctl.result import Problem, Result, failed
-from aibrixctl.terminal import Reporter, drop_stdout, speak_utf8
+from aibrixctl.terminal import Reporter, drop_stdout, prepare_streams
 from aibrixctl.tree import TREE, LazyGroup, attach, leaves, path_of, without_variables
 
 PROGRAM = "aibrixctl"
@@ -75,7 +75,7 @@ def call(words: list[str]) -> Result:
 
 def run(words: list[str]) -> int:
     """Run one command line and return its exit code. Never raises."""
-    speak_utf8()
+    prepare_streams()
     start_session(_session_before_parsing(words))
     signals.install()
     try:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,8 +38,15 @@ def console(stream: IO[str], into: IO[str] | None = None, *, unlimited: bool = F
     )
 
 
-def speak_utf8() -> None:
-    """Write UTF-8 whatever the locale; bytes of a file's name that are none are escaped."""
+def prepare_streams() -> None:
+    """Write UTF-8 whatever the locale, and nothing to a stream that was closed.
+
+    Bytes of a file's name that are not UTF-8 are escaped. A closed stream is replaced, so that no
+    file that is opened later takes its number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import jsonschema
@@ -152,6 +153,23 @@ def test_output_is_utf8_in_any_locale(encoding: str) -> None:
     )
     assert done.returncode == 2
     assert json.loads(done.stdout)["errors"][0]["message"] == r"no schema is named 'no-\udcff-é'"
+
+
+@pytest.mark.skipif(which("sh") is None, reason="needs sh")
+@pytest.mark.parametrize(
+    ("words", "code", "out", "err"),
+    [
+        ("schema list >&-", 0, "", ""),
+        ("schema lst 2>&-", 2, "", ""),
+        ("schema lst <&- >&-", 2, "", "error: No such command"),
+    ],
+)
+def test_closed_streams_get_nothing(words: str, code: int, out: str, err: str) -> None:
+    line = f"{sys.executable} -m aibrixctl {words}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, out)
+    assert done.stderr.startswith(err)
+    assert bool(done.stderr) == bool(err)
 
 
 def test_closed_pipe_ends_quietly() -> None:
