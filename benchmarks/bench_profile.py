@@ -1,16 +1,18 @@
 """How many probes a cell takes, how close the rate comes, and how long a simulated table takes.
 
-    python benchmarks/bench_profile.py [--table]
+    python benchmarks/bench_profile.py [--table] [--pair]
 
 Search: synthetic engines of known capacity, exact and noisy (the capacity that a probe sees is
 log-normal around the true one), from no guess and from a neighbour's. Beside it, in the same
 run, AIBrix's way: double the rate from 1 until a probe fails, take the last that passed.
 --table: a 5x5 table of a simulated A10, and each certified rate run again for 4,000 requests
 with other arrivals (a minute).
+--pair: the demo's two tables, one after the other and at the same time.
 """
 
 import argparse
 import math
+import os
 import random
 import statistics
 import tempfile
@@ -116,6 +118,27 @@ def table_figures() -> None:
     )
 
 
+def pair_figures() -> None:
+    config = ProfileConfig(
+        model="deepseek-coder-7b",
+        targets=parse_targets(["a10=sim:a10", "l20=sim:l20"]),
+        input_tokens=(128, 256, 512, 1024, 2048, 4096),
+        output_tokens=(32, 64, 128, 256, 512, 1024),
+        slos=parse_slos(["ttft_p99<=2s", "tpot_p99<=80ms"]),
+    )
+    tables, walls = [], []
+    for jobs in (1, 2):
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            tables.append([table.cells for table in run_profile(config, folder, jobs=jobs).tables])
+            walls.append(time.perf_counter() - began)
+    same = "the same" if tables[0] == tables[1] else "DIFFERENT"
+    print(
+        f"two 6x6 tables: one after the other {walls[0]:.1f} s, at the same time {walls[1]:.1f} s "
+        f"({walls[0] / walls[1]:.2f} times as fast), {same} cells; load {os.getloadavg()[0]:.1f}"
+    )
+
+
 def worst(config: ProfileConfig, cell: Cell) -> float:
     accelerator, rate = config.targets[0].accelerator, cell.max_request_rate
     assert accelerator is not None
@@ -137,10 +160,13 @@ def worst(config: ProfileConfig, cell: Cell) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", action="store_true", help="also profile a simulated A10")
+    parser.add_argument("--pair", action="store_true", help="also profile the demo's two types")
     arguments = parser.parse_args()
     search_figures()
     if arguments.table:
         table_figures()
+    if arguments.pair:
+        pair_figures()
 
 
 if __name__ == "__main__":
