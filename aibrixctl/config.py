@@ -36,12 +36,18 @@ class Setting:
 
 def files() -> tuple[Path, ...]:
     """Return the configuration files, the strongest first, whether or not they exist."""
-    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    # A user without a home, as in a container with any number, has no file there.
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
     return (
         Path("aibrixctl.toml"),
-        Path(home).expanduser() / "aibrixctl" / "config.toml",
+        Path(home) / "aibrixctl" / "config.toml",
         Path("/etc/aibrixctl/config.toml"),
     )
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether a file is there for us; one in a folder that is closed to us is not."""
+    return os.path.isfile(path)  # noqa: PTH113 - the method of Path raises there
 
 
 def read_files() -> list[Setting]:
@@ -52,7 +58,7 @@ def read_files() -> list[Setting]:
     """
     settings = []
     for path in files():
-        if not path.is_file():
+        if not is_there(path):
             continue
         try:
             body = tomllib.loads(documents.read_text(path))

@@ -40,7 +40,7 @@ def show_config(
         for s in sorted(settings, key=lambda s: s.key)
         if origin or chosen[s.key] is s
     ]
-    files = [{"path": str(path), "exists": path.is_file()} for path in config.files()]
+    files = [{"path": str(path), "exists": config.is_there(path)} for path in config.files()]
 
     def view(console: "Console", wide: bool) -> None:
         from aibrixctl.render import table_of

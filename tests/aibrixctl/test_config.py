@@ -91,3 +91,27 @@ def test_show_tells_of_variables_that_mean_nothing_and_keeps_secrets(
     assert "hunter2" not in outcome.out + outcome.err
     (warning,) = cli_json("config", "show")["warnings"]
     assert warning["target"] == "AIBRIXCTL_PROFILE_LOAD_BASE_UR"
+
+
+def test_a_user_without_a_home_has_no_file_there(
+    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert cli("config", "show").code == 0
+
+
+def test_a_closed_folder_holds_no_configuration(
+    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.stat", closed)
+    codes = [cli("schema", "list").code]
+    monkeypatch.undo()
+    assert codes == [0]
