@@ -90,7 +90,7 @@ class Binding:
 
 @dataclass(frozen=True)
 class NextGpu:
-    """What one more available replica's GPUs of a pool would save; None when not found in time."""
+    """What GPUs for one more replica of a limited type or pool would save; None: not found."""
 
     name: str
     gpus: int
@@ -114,7 +114,7 @@ class Plan:
         utilization: name of every used type to the busy share of its replicas.
         savings: against single types and the current fleet.
         binding: limits that are reached.
-        next_gpu: worth of more availability, per pool.
+        next_gpu: worth of more, per limited pool or type; where there is no limit it is nothing.
         provenance: ``measured``, ``simulated``, ``imported`` or ``mixed``.
         model: served model; None when unknown.
         slos: JSON form of the objectives that every route meets.

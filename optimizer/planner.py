@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from optimizer.errors import OptimizerError
+from optimizer.errors import OptimizerError, OptimizerUsageError
 from optimizer.plan import Binding, Fleet, NextGpu, Plan, Route, Savings
 from optimizer.problem import Problem, check_names
 from optimizer.solver import Solver
@@ -40,7 +40,7 @@ def make_plan(
         solver: a running solver to use; by default one is started and ended here.
 
     Raises:
-        OptimizerUsageError: ``current`` names an unknown type.
+        OptimizerUsageError: ``current`` names an unknown type, or fewer than 0 replicas.
         InfeasibleError: no plan meets the limits; says what would.
         OptimizerError: no plan was found in time, or the solver failed.
     """
@@ -51,7 +51,7 @@ def make_plan(
             )
     from optimizer import relax
 
-    check_names("--current", current or {}, [kind.name for kind in problem.types])
+    _check_current(problem, current or {})
     deadline_s = time.monotonic() + limit_s
     relax.require_served(problem, solver, min(limit_s, EXTRAS_S), stop)
     model = model_of(problem)
@@ -78,7 +78,7 @@ def make_plan(
         lp_bound_usd_per_hour=min(max(solution.lp_bound, 0.0), cost),
         gap=(cost - bound) / cost,
         savings=_savings(problem, model, cost, current, solver),
-        next_gpu=_next_gpus(problem, cost, solver, deadline_s, gap, stop),
+        next_gpu=_next_gpus(problem, (bound, cost), solver, deadline_s, gap, stop),
     )
     wrong = verify(plan, problem)
     if wrong:
@@ -88,6 +88,15 @@ def make_plan(
             hint="please report this with the input files",
         )
     return plan
+
+
+def _check_current(problem: Problem, current: Mapping[str, int]) -> None:
+    check_names("--current", current, [kind.name for kind in problem.types])
+    for name, count in current.items():
+        if count < 0:
+            raise OptimizerUsageError(
+                "problem.current", f"--current {name}={count}; expected 0 or more", target=name
+            )
 
 
 def model_of(problem: Problem) -> "Model":
@@ -280,26 +289,49 @@ def _current(
 
 def _next_gpus(
     problem: Problem,
-    cost: float,
+    between: tuple[float, float],
     solver: Solver,
     deadline_s: float,
     gap: float,
     stop: threading.Event | None,
 ) -> tuple[NextGpu, ...]:
-    """Return what one more replica's worth of GPUs in each pool would save, while time lasts."""
+    """Return what one more replica's GPUs would save, per limited pool or type, while time lasts.
+
+    The plan costs ``between`` its bound and its cost at best; a saving within that gap might be
+    had without the GPUs, so it counts as nothing.
+    """
+    bound, cost = between
     ends_s = min(deadline_s, time.monotonic() + EXTRAS_S)
     kinds = {kind.name: kind for kind in problem.types}
+    members = {pool.name: pool.types for pool in problem.pools}
+    members |= {kind.name: (kind.name,) for kind in problem.types if kind.max_replicas is not None}
     found = []
-    for pool in problem.pools:
-        step = min(kinds[name].gpus_per_replica for name in pool.types)
+    for name, drawing in sorted(members.items()):
+        step = min(kinds[member].gpus_per_replica for member in drawing)
         left_s = ends_s - time.monotonic()
         saves: float | None = None
         if left_s > 0 and not (stop is not None and stop.is_set()):
-            more = tuple(replace(p, gpus=p.gpus + step) if p is pool else p for p in problem.pools)
-            larger = model_of(replace(problem, pools=more))
+            larger = model_of(_with_more(problem, name, step))
             answer = solver.solve(larger, limit_s=left_s, gap=gap, stop=stop)
             if answer.status == "optimal" and answer.incumbent:
-                saves = max(cost - answer.incumbent.value, 0.0)
-                saves = saves if saves > cost * 1e-9 else 0.0
-        found.append(NextGpu(pool.name, step, saves))
+                cheaper = answer.incumbent.value
+                saves = cost - cheaper if cheaper < bound - cost * 1e-9 else 0.0
+        found.append(NextGpu(name, step, saves))
     return tuple(found)
+
+
+def _with_more(problem: Problem, name: str, gpus: int) -> Problem:
+    """Return the problem with one more replica's GPUs in a pool, and in a type's own maximum."""
+    return replace(
+        problem,
+        pools=tuple(
+            replace(pool, gpus=pool.gpus + gpus) if pool.name == name else pool
+            for pool in problem.pools
+        ),
+        types=tuple(
+            replace(kind, max_replicas=kind.max_replicas + 1)
+            if kind.name == name and kind.max_replicas is not None
+            else kind
+            for kind in problem.types
+        ),
+    )

@@ -8,6 +8,9 @@ from typing import Any
 from optimizer.errors import OptimizerUsageError
 from profiler.slo import Slo
 
+MAX_REPLICAS = 1e7
+"""Of one type for one bucket: more is a slip of units, and beyond the solver's precision."""
+
 
 @dataclass(frozen=True)
 class Bucket:
@@ -116,10 +119,14 @@ class Problem:
         return math.fsum(bucket.requests_per_s for bucket in self.buckets)
 
     def load(self, bucket: int, kind: int) -> float:
-        """Return replicas of a type that a bucket's whole demand keeps busy; inf if forbidden."""
+        """Return replicas of a type that a bucket's whole demand keeps busy; inf if forbidden.
+
+        A type that would need more than MAX_REPLICAS is forbidden too.
+        """
         rate = self.types[kind].services[bucket].requests_per_s
         demand = self.buckets[bucket]
-        return demand.requests_per_s * demand.work / rate if rate > 0 else math.inf
+        needed = demand.requests_per_s * demand.work / rate if rate > 0 else math.inf
+        return needed if needed <= MAX_REPLICAS else math.inf
 
     def replica_cap(self, kind: int) -> int | None:
         """Return the most replicas of a type that its own limits allow; None without a limit."""
@@ -167,6 +174,12 @@ def check(problem: Problem) -> Problem:
             raise _bad("rate", f"bucket {bucket.name} has {bucket.requests_per_s:g} requests/s")
     for kind in problem.types:
         _check_type(kind, len(problem.buckets))
+    for b, bucket in enumerate(problem.buckets):
+        best = max(kind.services[b].requests_per_s for kind in problem.types)
+        if 0 < best * MAX_REPLICAS < bucket.requests_per_s * bucket.work:
+            found = f"bucket {bucket.name} has {bucket.requests_per_s:g} requests/s"
+            most = f"no type serves more than {best:g} a replica"
+            raise _bad("rate", f"{found}, {most}: over {MAX_REPLICAS:,.0f} replicas")
     return problem
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from accelerators.errors import UsageError
 from optimizer import melange
+from optimizer.errors import OptimizerUsageError
 from optimizer.limits import Limits, apply
 from optimizer.planner import make_plan
 from optimizer.solver import Solver
@@ -92,3 +93,15 @@ def test_senseless_configurations_are_refused(config: Any, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         melange.parse(config, "m.json")
     assert words in caught.value.message
+
+
+def test_rates_beyond_any_fleet_are_refused_and_absurd_routes_forbidden(solver: Solver) -> None:
+    slow: dict[str, Any] = {
+        "gpu_info": {"a": {"cost": 1, "tputs": [[1e-300]]}},
+        "workload_distribution": [[1]],
+    }
+    with pytest.raises(OptimizerUsageError, match="over 10,000,000 replicas"):
+        melange.parse(slow | {"total_request_rate": 1}, "x")
+    slow["gpu_info"]["b"] = {"cost": 2, "tputs": [[1]]}
+    plan = make_plan(melange.parse(slow | {"total_request_rate": 3}, "x"), solver=solver)
+    assert plan.replicas == {"a": 0, "b": 3}

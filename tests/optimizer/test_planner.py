@@ -52,6 +52,19 @@ def test_the_next_gpu_is_worth_what_a_plan_with_it_saves(solver: Solver) -> None
     assert costs[0].next_gpu[0].saves_usd_per_hour == pytest.approx(saving)
 
 
+def test_the_next_gpu_of_a_type_at_its_maximum_has_a_worth_too(solver: Solver) -> None:
+    tight, loose = (
+        make_plan(apply(two_types(), Limits(maximum={"small": n})), gap=0, solver=solver)
+        for n in (2, 3)
+    )
+    assert [n.name for n in tight.next_gpu] == ["small"]
+    saving = tight.cost_usd_per_hour - loose.cost_usd_per_hour
+    assert saving > 0
+    assert tight.next_gpu[0].saves_usd_per_hour == pytest.approx(saving)
+    both = Limits(maximum={"small": 2}, available={"small": 2})
+    assert make_plan(apply(two_types(), both), gap=0, solver=solver).next_gpu == tight.next_gpu
+
+
 def test_a_current_fleet_that_is_too_small_says_so(solver: Solver) -> None:
     found = make_plan(two_types(), current={"small": 9}, solver=solver).savings.current
     assert found is not None
@@ -59,6 +72,8 @@ def test_a_current_fleet_that_is_too_small_says_so(solver: Solver) -> None:
     with pytest.raises(OptimizerUsageError, match="--current names 'smal'") as caught:
         make_plan(two_types(), current={"smal": 1}, solver=solver)
     assert caught.value.hint == "did you mean small?"
+    with pytest.raises(OptimizerUsageError, match="--current small=-1; expected 0 or more"):
+        make_plan(two_types(), current={"small": -1}, solver=solver)
 
 
 def test_a_saved_plan_is_read_back(plan: Plan, tmp_path: Path) -> None:
