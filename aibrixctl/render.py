@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from accelerators import documents
 from aibrixctl import terminal
 from aibrixctl.result import Result, Row, envelope
+from aibrixctl.secret import redact
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,7 +47,7 @@ def _write(
         "csv": lambda: _csv(_rows(result)),
         "jsonl": lambda: _jsonl(result, whole),
     }
-    out.write(writers[form]())
+    out.write(redact(writers[form]()))
 
 
 def clean(value: Any) -> Any:
@@ -123,7 +124,7 @@ def _write_view(result: Result, out: IO[str], *, wide: bool) -> None:
     else:
         console.print(table_of(_rows(result)))
     lines = buffer.getvalue().splitlines()
-    out.write("".join(line.rstrip() + "\n" for line in lines))
+    out.write(redact("".join(line.rstrip() + "\n" for line in lines)))
 
 
 def table_of(rows: Sequence[Row]) -> "Table":

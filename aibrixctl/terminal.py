@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from aibrixctl.secret import redact
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -72,6 +74,7 @@ class Reporter:
 
     def line(self, text: str) -> None:
         """Print one line, errors and warnings included, above any progress bar."""
+        text = redact(text)
         if self._live is not None:
             self._live.console.print(text)
         else:

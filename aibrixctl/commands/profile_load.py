@@ -143,7 +143,10 @@ def load(
         ),
     ] = "0s",
     token_file: Annotated[
-        str | None, typer.Option("--token-file", metavar="FILE", help="File with the API key.")
+        str | None,
+        typer.Option(
+            "--token-file", metavar="FILE", help="File with the API key; - is standard input."
+        ),
     ] = None,
     ca_file: Annotated[
         str | None, typer.Option("--ca-file", metavar="FILE", help="Certificates to trust.")
@@ -174,9 +177,9 @@ def load(
     When a delay of the client itself could have moved a reported percentile by more than 5% (and
     0.5 ms), or it did not deliver the load, the result is not certified: exit 3.
     """
-    from accelerators.documents import read_text
     from aibrixctl.load_options import parse_arrival, parse_body, parse_goodput
     from aibrixctl.quantities import duration as seconds
+    from aibrixctl.secret import read_secret
     from profiler.load import LoadConfig
     from profiler.slo import parse_slos
 
@@ -204,7 +207,7 @@ def load(
         connect_timeout_s=seconds("--connect-timeout", connect_timeout),
         ready_timeout_s=seconds("--ready-timeout", ready_timeout),
         slos=(*slos, *parse_goodput(goodput or ())),
-        token=read_text(token_file).strip() if token_file else None,
+        token=read_secret("--token-file", token_file),
         ca_file=ca_file,
         insecure=insecure,
         extra_body=parse_body(extra_body),

@@ -109,7 +109,10 @@ def run(
         str, typer.Option("--endpoint", help="Or /v1/chat/completions.")
     ] = "/v1/completions",
     token_file: Annotated[
-        str | None, typer.Option("--token-file", metavar="FILE", help="File with the API key.")
+        str | None,
+        typer.Option(
+            "--token-file", metavar="FILE", help="File with the API key; - is standard input."
+        ),
     ] = None,
     ca_file: Annotated[
         str | None, typer.Option("--ca-file", metavar="FILE", help="Certificates to trust.")
@@ -144,8 +147,8 @@ def run(
     DIR gets NAME.table.json per target, and probes.jsonl with every probe as it ends.
     """
     from accelerators.catalog import load_catalog
-    from accelerators.documents import read_text
     from aibrixctl import quantities
+    from aibrixctl.secret import read_secret
     from profiler.run_config import EngineOptions, ProfileConfig, check, parse_sizes
     from profiler.slo import parse_slos
     from profiler.targets import parse_targets
@@ -165,7 +168,7 @@ def run(
         max_probes=max_probes,
         engine=EngineOptions(
             endpoint=endpoint,
-            token=read_text(token_file).strip() if token_file else None,
+            token=read_secret("--token-file", token_file),
             ca_file=ca_file,
             insecure=insecure,
             ready_timeout_s=quantities.duration("--ready-timeout", ready_timeout),

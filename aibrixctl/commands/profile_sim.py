@@ -193,7 +193,10 @@ def serve_sim(
         ),
     ] = "0.9",
     api_key_file: Annotated[
-        str | None, typer.Option("--api-key-file", metavar="FILE", help="Ask clients for this key.")
+        str | None,
+        typer.Option(
+            "--api-key-file", metavar="FILE", help="Ask clients for the key in this file."
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option("--seed", help="Of the lengths of answers that end by themselves.")
@@ -214,6 +217,7 @@ def serve_sim(
     from importlib.metadata import version
 
     from aibrixctl import quantities
+    from aibrixctl.secret import read_secret
     from profiler.sim.server import ServerConfig, serve
 
     replica = _replica(
@@ -235,7 +239,7 @@ def serve_sim(
         port,
         speed,
         seed,
-        _read_key(api_key_file),
+        read_secret("--api-key-file", api_key_file),
         version("aibrixctl"),
     )
     limit_s = None if duration is None else quantities.duration("--duration", duration)
@@ -262,15 +266,3 @@ def serve_sim(
         rows=[{"url": urls[0], **figures}],
         record="served",
     )
-
-
-def _read_key(path: str | None) -> str | None:
-    from accelerators.documents import read_text
-    from accelerators.errors import UsageError
-
-    if path is None:
-        return None
-    key = read_text(path).strip()
-    if not key:
-        raise UsageError("sim.api_key", f"{path} holds no key", target=path)
-    return key

@@ -335,7 +335,11 @@ def push(
     cost: Annotated[list[str] | None, _COST] = None,
     password_file: Annotated[
         str | None,
-        typer.Option("--password-file", metavar="FILE", help="File with the Redis password."),
+        typer.Option(
+            "--password-file",
+            metavar="FILE",
+            help="File with the Redis password; - is standard input.",
+        ),
     ] = None,
     allow_missing: Annotated[bool, _ALLOW_MISSING] = False,
     force: Annotated[bool, typer.Option("--force", help="Push in spite of refusals.")] = False,
@@ -351,9 +355,9 @@ def push(
     """
     import os
 
-    from accelerators.documents import read_text
     from accelerators.errors import UsageError
     from aibrixctl.config import SECRET
+    from aibrixctl.secret import hide, read_secret
     from profiler.interop import aibrix_redis
     from profiler.table_files import load_all, with_costs
 
@@ -363,9 +367,8 @@ def push(
             "push.several", f"one --deployment for {len(tables)} tables", target="--deployment"
         )
     exports = [_aibrix(table, deployment, allow_missing) for table in tables]
-    password = os.environ.get(SECRET)
-    if password_file:
-        password = read_text(password_file).strip()
+    password = read_secret("--password-file", password_file) or os.environ.get(SECRET)
+    hide(password or "")
     with aibrix_redis.connected(url, password) as client:
         plans = aibrix_redis.plan_pushes(
             client,

@@ -1,6 +1,7 @@
 """``profile load`` as a user runs it, against a real engine."""
 
 import asyncio
+import io
 import json
 import signal
 import socket
@@ -141,6 +142,24 @@ def test_a_wrong_key_is_refused_and_never_shown(cli, tmp_path: Path) -> None:
         guarded.close()
     assert outcome.code == 13
     assert "refuses access: HTTP 401" in outcome.err
+    assert "sesame" not in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize("form", ["table", "json", "jsonl"])
+def test_a_key_that_the_server_repeats_is_not_shown(
+    form: str, cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def repeat(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(plain(500, {"error": {"message": "no quota for sesame-right"}}))
+
+    guarded = Engine(after_probe(repeat), token="sesame-right")
+    monkeypatch.setattr("sys.stdin", io.StringIO("sesame-right\n"))
+    try:
+        outcome = cli(*words(guarded, *OPEN, "--token-file", "-", "-vv", "-o", form))
+    finally:
+        guarded.close()
+    assert outcome.code == 1
+    assert "no quota for ***" in outcome.err
     assert "sesame" not in outcome.out + outcome.err
 
 

@@ -130,4 +130,4 @@ def test_an_empty_key_file_is_refused(cli_json: Callable[..., Any], tmp_path) ->
     path = tmp_path / "key"
     path.write_text("\n")
     body = cli_json(*SERVE, "--api-key-file", str(path))
-    assert (body["exit_code"], body["errors"][0]["code"]) == (2, "sim.api_key")
+    assert (body["exit_code"], body["errors"][0]["code"]) == (2, "secret.empty")
