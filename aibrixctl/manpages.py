@@ -80,8 +80,9 @@ def _synopsis(path: str, made: Any) -> str:
     words = [f"\\fBaibrixctl {_escape(path)}\\fR", "[\\fIOPTIONS\\fR]"]
     for argument in _arguments(made):
         name = argument.metavar or argument.name.upper()
-        dots = "..." if argument.nargs != 1 and not name.endswith("…") else ""
-        words.append(f"\\fI{_escape(name)}\\fR{dots}")
+        dots = "..." if argument.nargs != 1 else ""
+        word = f"\\fI{_escape(name)}\\fR"
+        words.append((word if argument.required else f"[{word}]") + dots)
     return " ".join(words)
 
 

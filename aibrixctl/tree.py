@@ -31,7 +31,7 @@ class Branch:
 
 
 TREE = Branch(
-    "Profile, plan, diagnose and stress LLM serving on mixed GPU fleets.",
+    "Profile LLM serving on mixed GPU fleets, and plan the cheapest mix within the SLO.",
     {
         "profile": Branch(
             "Measure what each GPU type serves within the SLO.",

@@ -35,7 +35,7 @@ _EXAMPLES = (
 def plan(
     more_profiles: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TABLE]…", help="More tables, as if each had --profiles."),
+        typer.Argument(metavar="TABLE", help="More tables, as if each had --profiles."),
     ] = None,
     profiles: Annotated[
         list[str] | None,

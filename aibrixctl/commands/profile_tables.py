@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from profiler.interop.checks import Imported
     from profiler.table import ThroughputTable
 
-_TABLES = typer.Argument(metavar="TABLE…", help="Table files, or folders of *.table.json.")
+_TABLES = typer.Argument(metavar="TABLE", help="Table files, or folders of *.table.json.")
 _COST = typer.Option(
     "--cost", metavar="NAME=USD", help="Dollars per hour of a replica, over the table's own."
 )
