@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NOISE = 1e-6
 EXTRAS_S = 5.0
+_CHECK_SHARE = 0.1
 
 
 def make_plan(
@@ -72,12 +73,17 @@ def make_plan(
     bound = min(max(solution.bound, solution.lp_bound, 0.0), cost)
     if not math.isfinite(bound):
         bound = 0.0
+    serves = None
+    if current:
+        left_s = min(max(deadline_s - time.monotonic(), _CHECK_SHARE * limit_s), EXTRAS_S)
+        serves = _serves(model, _counts(problem, current), solver, left_s)
     plan = replace(
         plan,
         lower_bound_usd_per_hour=bound,
         lp_bound_usd_per_hour=min(max(solution.lp_bound, 0.0), cost),
         gap=(cost - bound) / cost,
-        savings=_savings(problem, model, cost, current, solver),
+        savings=_savings(problem, model, cost, current, serves),
+        warnings=(*plan.warnings, *_unchecked(current, serves)),
         next_gpu=_next_gpus(problem, (bound, cost), solver, deadline_s, gap, stop),
     )
     wrong = verify(plan, problem)
@@ -227,7 +233,7 @@ def _savings(
     model: "Model",
     cost: float,
     current: Mapping[str, int] | None,
-    solver: Solver,
+    serves: bool | None,
 ) -> Savings:
     single = {kind.name: _single(problem, model, g, cost) for g, kind in enumerate(problem.types)}
     can = {
@@ -237,8 +243,10 @@ def _savings(
     }
     within = {name: c for name, c in can.items() if single[name].within_limits} or can
     best = min(within, key=lambda name: (within[name], name), default=None)
-    now = _current(problem, model, current, cost, solver, EXTRAS_S) if current else None
-    return Savings(best, single, now)
+    if not current or serves is None:
+        return Savings(best, single)
+    counts = _counts(problem, current)
+    return Savings(best, single, _fleet(problem, model, counts, feasible=serves, against=cost))
 
 
 def _fleet(
@@ -269,22 +277,26 @@ def _single(problem: Problem, model: "Model", kind: int, cost: float) -> Fleet:
     return _fleet(problem, model, counts, feasible=True, against=cost)
 
 
-def _current(
-    problem: Problem,
-    model: "Model",
-    current: Mapping[str, int],
-    cost: float,
-    solver: Solver,
-    limit_s: float,
-) -> Fleet:
+def _counts(problem: Problem, fleet: Mapping[str, int]) -> list[int]:
+    return [fleet.get(kind.name, 0) for kind in problem.types]
+
+
+def _serves(model: "Model", counts: list[int], solver: Solver, limit_s: float) -> bool | None:
+    """Return whether fixed replicas serve the demand; None when not found out in time."""
     import numpy as np
 
-    counts = [current.get(kind.name, 0) for kind in problem.types]
     fixed = np.array(counts, dtype=np.float64)
+    if not np.isfinite(model.load)[:, fixed > 0].any(axis=1).all():
+        return False
     asked = replace(model, lower=fixed, upper=fixed, pools=(), budget=math.inf)
-    served = np.isfinite(model.load)[:, fixed > 0].any(axis=1).all()
-    feasible = bool(served) and solver.solve(asked, limit_s=limit_s).incumbent is not None
-    return _fleet(problem, model, counts, feasible=feasible, against=cost)
+    found = solver.solve(asked, limit_s=limit_s)
+    return None if found.status == "no_solution" else found.incumbent is not None
+
+
+def _unchecked(current: Mapping[str, int] | None, serves: bool | None) -> tuple[str, ...]:
+    if not current or serves is not None:
+        return ()
+    return ("whether the current fleet serves the demand was not found out in the time given",)
 
 
 def _next_gpus(

@@ -178,7 +178,7 @@ def explain(
         "plan.infeasible",
         f"no plan within the limits serves{most} the {problem.request_rate:.4g} requests/s "
         "asked for",
-        hint=_hint(found),
+        hint=_hint(found) or "what would do was not found in time; give more with --time-limit",
         details={"unserved": [], "relaxations": found},
     )
 

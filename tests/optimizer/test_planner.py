@@ -13,6 +13,7 @@ from accelerators.errors import UsageError
 from optimizer import plan as plans
 from optimizer.errors import InfeasibleError, OptimizerError, OptimizerUsageError
 from optimizer.limits import Limits, apply
+from optimizer.model import Model, Solution
 from optimizer.plan import Plan
 from optimizer.planner import make_plan
 from optimizer.problem import Problem
@@ -50,6 +51,34 @@ def test_the_next_gpu_is_worth_what_a_plan_with_it_saves(solver: Solver) -> None
     ]
     saving = costs[0].cost_usd_per_hour - costs[1].cost_usd_per_hour
     assert costs[0].next_gpu[0].saves_usd_per_hour == pytest.approx(saving)
+
+
+def test_the_current_fleet_is_checked_within_the_time_limit(solver: Solver) -> None:
+    spent: list[float] = []
+
+    class Timed(Solver):
+        def solve(self, model: Model, *, limit_s: float, **options: Any) -> Solution:
+            spent.append(limit_s)
+            return solver.solve(model, limit_s=limit_s, **options)
+
+    with Timed() as timed:
+        found = make_plan(two_types(), current={"large": 6}, limit_s=4, solver=timed)
+    assert found.savings.current is not None
+    assert len(spent) == 2
+    assert spent[1] <= spent[0] == 4
+
+
+def test_a_current_fleet_not_checked_in_time_is_left_out_with_a_warning(solver: Solver) -> None:
+    class Late(Solver):
+        def solve(self, model: Model, **options: Any) -> Solution:
+            if (model.lower == model.upper).all():
+                return Solution("no_solution", None, 0.0, 0.0)
+            return solver.solve(model, **options)
+
+    with Late() as late:
+        found = make_plan(two_types(), current={"large": 6}, solver=late)
+    assert found.savings.current is None
+    assert "the current fleet" in found.warnings[-1]
 
 
 def test_the_next_gpu_of_a_type_at_its_maximum_has_a_worth_too(solver: Solver) -> None:
