@@ -20,7 +20,7 @@ import numpy as np
 from optimizer.errors import OptimizerError
 from optimizer.model import Incumbent, Model, Solution
 
-GRACE = 0.1
+GRACE = 0.05
 _POLL_S = 0.1
 _OWN_SHARE = 0.95
 
@@ -34,6 +34,7 @@ class Solver:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
+        self._ready = False
         self._start()
 
     def __enter__(self) -> Self:
@@ -70,7 +71,7 @@ class Solver:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for us; we then end the child ourselves
             )
-        self._pipe = ours
+        self._pipe, self._ready = ours, False
         return ours
 
     def close(self) -> None:
@@ -90,7 +91,7 @@ class Solver:
         gap: float = 1e-3,
         stop: threading.Event | None = None,
     ) -> Solution:
-        """Return the best answer found within the limit (killed at the latest 10% after it).
+        """Return the best answer found within the limit (killed at the latest 5% after it).
 
         Args:
             model: what to solve.
@@ -104,15 +105,21 @@ class Solver:
         started_s = time.monotonic()
         pipe = self._pipe or self._start()
         best, bound = quick_answer(model), -math.inf
+        task = (model, started_s + limit_s * _OWN_SHARE, gap)
         done = False
         try:
-            pipe.send((model, started_s + limit_s * _OWN_SHARE, gap))
+            if self._ready:
+                pipe.send(task)
             while (left_s := started_s + limit_s * (1 + GRACE) - time.monotonic()) > 0:
                 if stop is not None and stop.is_set():
                     break
                 if not pipe.poll(min(left_s, _POLL_S)):
                     continue
                 kind, *content = pipe.recv()
+                if kind == "ready":  # a model sent before would fill the pipe, and block
+                    self._ready = True
+                    pipe.send(task)
+                    continue
                 if kind == "progress":
                     bound = content[1]
                     best = _cheaper(model, best, content[0])

@@ -31,6 +31,7 @@ def serve(pipe: Connection) -> None:
     def report(incumbent: Incumbent | None, bound: float) -> None:
         pipe.send(("progress", incumbent, bound))
 
+    pipe.send(("ready",))
     while True:
         try:
             model, deadline_s, gap = pipe.recv()

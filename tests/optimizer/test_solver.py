@@ -47,6 +47,20 @@ def test_the_limit_holds_and_the_best_answer_is_kept(hard: Model, limit_s: float
     assert solution.bound <= solution.incumbent.value
 
 
+def test_a_child_that_is_slow_to_start_does_not_hold_up_a_large_model() -> None:
+    large = hard_model(6000)
+    with Solver() as solver:
+        child = psutil.Process(solver.pid)
+        child.suspend()  # before it reads: the model would fill the pipe
+        resumed = threading.Timer(20, child.resume)
+        resumed.start()
+        solution = solver.solve(large, limit_s=0.2)
+        in_time = resumed.is_alive()
+        resumed.cancel()
+    assert in_time
+    assert solution.status == "feasible"
+
+
 def test_stopping_keeps_the_best_answer_and_ends_the_child(hard: Model) -> None:
     stop = threading.Event()
     stop.set()
