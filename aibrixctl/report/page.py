@@ -32,8 +32,6 @@ table { border-collapse: collapse; margin: 6px 0 12px; font-variant-numeric: tab
 th, td { text-align: right; padding: 4px 14px 4px 0; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
 th { color: var(--soft); font-weight: 600; font-size: 13px; }
-pre { background: var(--panel); border: 1px solid var(--line); border-radius: 8px;
-  padding: 12px 16px; overflow-x: auto; font-size: 13px; }
 .key { display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin: 0 6px 0 0; }
 .keys span { margin-right: 18px; white-space: nowrap; }
 """
@@ -59,11 +57,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def preformatted(content: str) -> str:
-    """Return text as it stands, in a fixed-width font."""
-    return f"<pre>{escape(content)}</pre>"
 
 
 def legend(colours: dict[str, str]) -> str:

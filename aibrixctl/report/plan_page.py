@@ -20,7 +20,6 @@ def plan_page(
     *,
     title: str = "",
     notes: Sequence[str] = (),
-    commands: Sequence[str] = (),
 ) -> str:
     """Return the HTML page of a plan.
 
@@ -30,7 +29,6 @@ def plan_page(
         workload: what was asked for; None without one.
         title: heading; made from the model when empty.
         notes: sentences for the reader, shown under the summary.
-        commands: command lines that make the report's documents again.
     """
     names = sorted(plan.replicas, key=lambda name: (not plan.replicas[name], name))
     colours = {name: svg.SERIES[i % len(svg.SERIES)] for i, name in enumerate(names)}
@@ -45,9 +43,6 @@ def plan_page(
         sections.append(("What one replica serves within the SLO", _rates(tables)))
         sections.append(("What a thousand requests cost", _costs(tables)))
     sections.append(("What this rests on", _basis(plan)))
-    if commands:
-        lines = page.preformatted("\n".join(commands))
-        sections.append(("Made with", lines))
     return page.page(
         title or f"GPU mix for {plan.model or 'a workload'}",
         [*_lead(plan), *(page.paragraph(note) for note in notes)],
