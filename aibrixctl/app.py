@@ -2,14 +2,13 @@
 
 import os
 import sys
-from importlib.metadata import version
 from typing import Annotated, Any, cast
 
 import typer
 from typer.main import get_command
 
 from accelerators.errors import ToolError, UsageError
-from aibrixctl import config, signals
+from aibrixctl import __version__, config, signals
 from aibrixctl.command import COMMON_OPTIONS, Session, finish, session, start_session
 from aibrixctl.exit_codes import MEANING, ExitCode
 from aibrixctl.options import known_keys
@@ -26,7 +25,7 @@ COMPLETION = "_AIBRIXCTL_COMPLETE"
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"{PROGRAM} {version(PROGRAM)}")  # noqa: T201
+        print(f"{PROGRAM} {__version__}")  # noqa: T201
         raise typer.Exit
 
 

@@ -9,12 +9,12 @@ import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 
 from accelerators.documents import timestamp
+from aibrixctl import __version__
 from aibrixctl.choices import one_of
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.render import FORMATS, Format, emit
@@ -225,7 +225,7 @@ def finish(result: Result) -> int:
     """Print a result as the session asks, its errors and warnings on stderr; return the code."""
     current = session()
     meta = {
-        "tool_version": version("aibrixctl"),
+        "tool_version": __version__,
         "generated_at": timestamp(),
         "elapsed_s": round(time.monotonic() - current.started_s, 3),
     }

@@ -5,10 +5,10 @@ the common text are written here, once.
 """
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from aibrixctl import __version__
 from aibrixctl.command import COMMON_OPTIONS, Spec
 from aibrixctl.exit_codes import MEANING, ExitCode
 from aibrixctl.quantities import UNITS
@@ -88,7 +88,7 @@ def _synopsis(path: str, made: Any) -> str:
 
 def _page(name: str, about: str, body: list[str]) -> str:
     head = [
-        f'.TH "{_escape(name.upper())}" 1 "" "aibrixctl {version("aibrixctl")}" "aibrixctl manual"',
+        f'.TH "{_escape(name.upper())}" 1 "" "aibrixctl {__version__}" "aibrixctl manual"',
         ".SH NAME",
         f"{_escape(name)} \\- {_escape(about.rstrip('.'))}",
     ]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aibrixctl import choices
+from aibrixctl import __version__, choices
 from aibrixctl.command import command, session
 from aibrixctl.result import Problem, Result
 from aibrixctl.signals import interruptible
@@ -214,8 +214,6 @@ def serve_sim(
     Limits that are not set are vLLM's defaults. Being stopped by SIGINT or SIGTERM is the normal
     end: the exit code is 0, and the result says what was served.
     """
-    from importlib.metadata import version
-
     from aibrixctl import quantities
     from aibrixctl.secret import read_secret
     from profiler.sim.server import ServerConfig, serve
@@ -240,7 +238,7 @@ def serve_sim(
         speed,
         seed,
         read_secret("--api-key-file", api_key_file),
-        version("aibrixctl"),
+        __version__,
     )
     limit_s = None if duration is None else quantities.duration("--duration", duration)
     urls: list[str] = []
