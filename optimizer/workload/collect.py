@@ -33,6 +33,9 @@ def opened(path: str | os.PathLike[str]) -> Iterator[BufferedIOBase]:
         OptimizerUsageError: unreadable, or a packed file that is damaged or cut short.
     """
     source = str(path)
+    if Path(path).exists() and not Path(path).is_file():
+        hint = "a trace is read more than once: save it to a file first"
+        raise refuse("not_a_file", f"{source} is not a regular file", source, hint)
     try:
         with Path(path).open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"

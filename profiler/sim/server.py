@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from accelerators.errors import UnreachableError
-from profiler.errors import ProfilerUsageError
+from profiler.errors import ProfilerError, ProfilerUsageError
 from profiler.sim.api import Answer, ApiError, parse_ask, parse_tokenize
 from profiler.sim.engine import Engine, Request
 from profiler.sim.http1 import Connection, HttpRequest
@@ -70,7 +69,7 @@ def serve(
 
     Raises:
         ProfilerUsageError: a speed that is not above 0.
-        UnreachableError: the address can't be listened on.
+        ProfilerError: the address can't be listened on.
     """
     import uvloop
 
@@ -106,7 +105,7 @@ async def _listen(app: "SimulatedServer", config: ServerConfig) -> asyncio.Serve
         )
     except OSError as error:
         where = f"{config.host}:{config.port}"
-        raise UnreachableError(
+        raise ProfilerError(
             "sim.listen",
             f"cannot listen on {where}: {error.strerror or error}",
             hint="choose another --port, or 0 for a free one",

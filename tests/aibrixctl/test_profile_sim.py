@@ -1,6 +1,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -131,3 +132,12 @@ def test_an_empty_key_file_is_refused(cli_json: Callable[..., Any], tmp_path) ->
     path.write_text("\n")
     body = cli_json(*SERVE, "--api-key-file", str(path))
     assert (body["exit_code"], body["errors"][0]["code"]) == (2, "secret.empty")
+
+
+def test_a_port_in_use_is_a_failure_that_names_it(cli: Callable[..., Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        outcome = cli(*SERVE[:-1], port)
+    assert outcome.code == 1
+    assert port in outcome.err
+    assert "--port" in outcome.err

@@ -1,6 +1,7 @@
 """Traces of every known format, and each way in which a file can be bad."""
 
 import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,6 +161,14 @@ def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(OptimizerUsageError, match="cannot read") as caught:
         read(tmp_path / "none.csv")
     assert caught.value.code == "workload.unreadable"
+
+
+def test_a_pipe_or_folder_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(OptimizerUsageError, match="not a regular file") as error:
+            read(path)
+        assert "save it to a file" in error.value.hint
 
 
 def test_one_moment_is_usable_with_a_rate(write: Write) -> None:

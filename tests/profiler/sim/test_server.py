@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from accelerators.errors import UnreachableError
 from accelerators.names import resolve
+from profiler.errors import ProfilerError
 from profiler.sim.replica import make_replica
 from profiler.sim.server import Served, ServerConfig, serve
 
@@ -386,7 +386,7 @@ def test_times_are_those_of_the_model_divided_by_the_speed() -> None:
 
 
 def test_an_address_in_use_is_named(server: Server) -> None:
-    with pytest.raises(UnreachableError, match=r"cannot listen on 127\.0\.0\.1"):
+    with pytest.raises(ProfilerError, match=r"cannot listen on 127\.0\.0\.1"):
         serve(ServerConfig(REPLICA, MODEL, port=server.address[1]), threading.Event())
 
 
