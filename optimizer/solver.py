@@ -7,16 +7,15 @@ streams each better answer; at the limit the parent kills it and keeps the best 
 import math
 import os
 import subprocess
-import sys
 import threading
 import time
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
+from accelerators import children
 from optimizer.errors import OptimizerError
 from optimizer.model import Incumbent, Model, Solution
 
@@ -54,23 +53,7 @@ class Solver:
         return self._process.pid if self._process else None
 
     def _start(self) -> Connection:
-        ours, theirs = Pipe()
-        with theirs:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",  # a folder named optimizer where the user stands must not be taken
-                    "-m",
-                    "optimizer.solver_child",
-                    str(theirs.fileno()),
-                    str(os.getpid()),
-                ],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for us; we then end the child ourselves
-            )
+        self._process, ours = children.start("optimizer.solver_child", str(os.getpid()))
         self._pipe, self._ready = ours, False
         return ours
 

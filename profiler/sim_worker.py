@@ -4,13 +4,12 @@ The process answers one probe after the other over a pipe, and ends with it: whe
 killed, the worker reads the end of the pipe.
 """
 
-import subprocess
 import sys
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
+from accelerators import children
 from profiler.errors import ProfilerError
 from profiler.probes import Measurement
 from profiler.run_config import ProfileConfig
@@ -24,17 +23,7 @@ class SimulatedWorker:
     """
 
     def __init__(self, target: Target, config: ProfileConfig):
-        self._pipe, theirs = Pipe()
-        with theirs:
-            command = [sys.executable, "-P", "-m", "profiler.sim_worker", str(theirs.fileno())]
-            self._process = subprocess.Popen(
-                command,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for us; the probe under way still counts
-            )
+        self._process, self._pipe = children.start("profiler.sim_worker")
         self._pipe.send((target, config))
 
     def __enter__(self) -> Self:

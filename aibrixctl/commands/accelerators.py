@@ -7,16 +7,12 @@ import typer
 from aibrixctl import choices
 from aibrixctl.command import command
 from aibrixctl.result import Result
+from aibrixctl.shared_options import OwnTypes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from accelerators.catalog import Accelerator
-
-_OWN = Annotated[
-    str | None,
-    typer.Option("--accelerators", metavar="FILE", help="Own prices and accelerator types (TOML)."),
-]
 
 
 @command(
@@ -26,7 +22,7 @@ _OWN = Annotated[
         ("aibrixctl accelerators list -o csv", "the same for a spreadsheet, in base units"),
     ),
 )
-def list_(accelerators: _OWN = None) -> Result:
+def list_(accelerators: OwnTypes = None) -> Result:
     """List the known GPU and NPU types.
 
     FLOP/s are dense; a price is public, on demand, for one accelerator, and "~" marks an estimate.
@@ -91,7 +87,7 @@ def show_one(
             autocompletion=choices.accelerators,
         ),
     ],
-    accelerators: _OWN = None,
+    accelerators: OwnTypes = None,
 ) -> Result:
     """Show one GPU or NPU type, and where each figure comes from."""
     from accelerators.catalog import load_catalog

@@ -8,6 +8,7 @@ import typer
 from aibrixctl.choices import one_of
 from aibrixctl.command import command, session
 from aibrixctl.result import Result, waiting_stopped
+from aibrixctl.shared_options import CaFile, Endpoint, Insecure, ReadyTimeout, TokenFile
 from aibrixctl.signals import StopFlag, interruptible
 
 if TYPE_CHECKING:
@@ -93,9 +94,7 @@ def load(
             "--burstiness", help="Shape of gamma arrivals: 1 is Poisson, less is burstier."
         ),
     ] = 1.0,
-    endpoint: Annotated[
-        str, typer.Option("--endpoint", help="Or /v1/chat/completions.")
-    ] = "/v1/completions",
+    endpoint: Endpoint = "/v1/completions",
     slo: Annotated[
         list[str] | None,
         typer.Option(
@@ -136,24 +135,10 @@ def load(
     connect_timeout: Annotated[
         str, typer.Option("--connect-timeout", metavar="TIME", help="Of a connection.")
     ] = "10s",
-    ready_timeout: Annotated[
-        str,
-        typer.Option(
-            "--ready-timeout", metavar="TIME", help="Wait this long for a server to come up."
-        ),
-    ] = "0s",
-    token_file: Annotated[
-        str | None,
-        typer.Option(
-            "--token-file", metavar="FILE", help="File with the API key; - is standard input."
-        ),
-    ] = None,
-    ca_file: Annotated[
-        str | None, typer.Option("--ca-file", metavar="FILE", help="Certificates to trust.")
-    ] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Do not verify the server's certificate.")
-    ] = False,
+    ready_timeout: ReadyTimeout = "0s",
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    insecure: Insecure = False,
     extra_body: Annotated[
         str | None,
         typer.Option("--extra-body", metavar="JSON", help="Fields added to every request."),

@@ -7,6 +7,7 @@ import typer
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.result import Problem, Result, waiting_stopped
+from aibrixctl.shared_options import CaFile, Endpoint, Insecure, OwnTypes, ReadyTimeout, TokenFile
 from aibrixctl.signals import StopFlag, interruptible
 
 if TYPE_CHECKING:
@@ -75,10 +76,7 @@ def run(
         list[str] | None,
         typer.Option("--gpus", metavar="NAME=N", help="GPUs per replica of an engine at a URL."),
     ] = None,
-    accelerators: Annotated[
-        str | None,
-        typer.Option("--accelerators", metavar="FILE", help="Own prices and accelerator types."),
-    ] = None,
+    accelerators: OwnTypes = None,
     tolerance: Annotated[
         str,
         typer.Option(
@@ -105,27 +103,11 @@ def run(
     max_probes: Annotated[
         int, typer.Option("--max-probes", help="Probes after which the search in a cell stops.")
     ] = 40,
-    endpoint: Annotated[
-        str, typer.Option("--endpoint", help="Or /v1/chat/completions.")
-    ] = "/v1/completions",
-    token_file: Annotated[
-        str | None,
-        typer.Option(
-            "--token-file", metavar="FILE", help="File with the API key; - is standard input."
-        ),
-    ] = None,
-    ca_file: Annotated[
-        str | None, typer.Option("--ca-file", metavar="FILE", help="Certificates to trust.")
-    ] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Do not verify the server's certificate.")
-    ] = False,
-    ready_timeout: Annotated[
-        str,
-        typer.Option(
-            "--ready-timeout", metavar="TIME", help="Wait this long for an engine to come up."
-        ),
-    ] = "0s",
+    endpoint: Endpoint = "/v1/completions",
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    insecure: Insecure = False,
+    ready_timeout: ReadyTimeout = "0s",
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run whose journal is in --out.")
     ] = False,

@@ -8,6 +8,7 @@ import typer
 from aibrixctl import __version__, choices
 from aibrixctl.command import command, session
 from aibrixctl.result import Problem, Result
+from aibrixctl.shared_options import OwnTypes
 from aibrixctl.signals import interruptible
 
 if TYPE_CHECKING:
@@ -33,10 +34,6 @@ _MODEL = Annotated[
     ),
 ]
 _GPUS = Annotated[int, typer.Option("--gpus", min=1, help="Accelerators, tensor parallel.")]
-_OWN = Annotated[
-    str | None,
-    typer.Option("--accelerators", metavar="FILE", help="Own prices and accelerator types (TOML)."),
-]
 
 
 @command(
@@ -65,7 +62,7 @@ def predict(
     ],
     gpus: _GPUS = 1,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Requests that run together.")] = 1,
-    accelerators: _OWN = None,
+    accelerators: OwnTypes = None,
 ) -> Result:
     """Predict prefill and decode times of a batch from data sheets; nothing is run.
 
@@ -205,7 +202,7 @@ def serve_sim(
         str | None,
         typer.Option("--duration", metavar="TIME", help="Stop after this time; else on a signal."),
     ] = None,
-    accelerators: _OWN = None,
+    accelerators: OwnTypes = None,
 ) -> Result:
     """Serve a simulated engine over HTTP, with vLLM's API and metric names.
 

@@ -1,0 +1,26 @@
+"""Child processes that run one of our modules and talk over a pipe."""
+
+import subprocess
+import sys
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+
+
+def start(module: str, *words: str) -> tuple[subprocess.Popen[bytes], Connection]:
+    """Start ``python -m module FD WORDS…`` and return the process and our end of the pipe.
+
+    FD is the child's end. Nothing else joins the two: no standard streams, and no process group,
+    so that Ctrl-C is for us and we end the child ourselves. A folder of the module's name where
+    the user stands is not taken for it.
+    """
+    ours, theirs = Pipe()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module, str(theirs.fileno()), *words],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    return process, ours
