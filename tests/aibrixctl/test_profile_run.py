@@ -194,7 +194,7 @@ def test_a_simulator_over_http_is_searched_like_an_engine_and_named(
     (table,) = body["data"]["tables"]
     assert table["provenance"]["source"] == "simulated"
     assert table["provenance"]["where"] == url
-    assert "simulator" in table["provenance"]["engine"]
+    assert table["provenance"]["engine"] == "aibrixctl-simulator-20x-speed"
     (cell,) = table["cells"]
     assert cell["status"] in ("measured", "client_limited")
     assert cell["max_request_rate"] > 0

@@ -208,11 +208,11 @@ def test_chat_without_messages_is_refused(server: Server) -> None:
 def test_the_other_endpoints_say_that_this_is_a_simulator(server: Server) -> None:
     _, models = server.ask("GET", "/v1/models")
     (model,) = json.loads(models)["data"]
-    assert (model["id"], model["owned_by"]) == (MODEL, "aibrixctl-simulator")
+    assert (model["id"], model["owned_by"]) == (MODEL, "aibrixctl-simulator-100x-speed")
     assert model["max_model_len"] == 4096
     assert server.ask("GET", "/health") == (200, b"")
     _, version = server.ask("GET", "/version")
-    assert json.loads(version)["engine"] == "aibrixctl-simulator"
+    assert json.loads(version)["engine"] == "aibrixctl-simulator-100x-speed"
     assert server.metric("aibrixctl_simulator_info") == 1
 
 
