@@ -21,6 +21,8 @@ _NEAR_LONGEST = 0.99
 _MOST_SHORTENED = 2
 _PERHAPS_TOO_LONG = (400, 413, 422)
 _SHORTEN_TO, _SHORTEN_FITTED_TO = 0.5, 0.99
+# Where a vocabulary splits words, short prompts of as many words differ by some percent.
+_AVERAGED, _AVERAGED_BELOW_TOKENS = 16, 1000
 _POLL_S = 0.05
 
 
@@ -121,7 +123,30 @@ async def calibrate(
         if words in (tried for tried, _ in points):
             break
         prompts.words = words
-    prompts.words = min(points, key=lambda point: abs(point[1] - asked))[0]
+    prompts.words, counted = min(points, key=lambda point: abs(point[1] - asked))
+    if asked < _AVERAGED_BELOW_TOKENS:
+        return await _average(pool, prober, prompts, asked, counted)
+    return Calibration()
+
+
+async def _average(
+    pool: Pool, prober: Prober, prompts: PromptMaker, asked: int, counted: int
+) -> Calibration:
+    """Correct ``prompts.words`` by the mean of several prompts, where the second is not alike."""
+    counts = [counted]
+    for number in range(_MOST_PROBES + 1, _MOST_PROBES + _AVERAGED):
+        exchange = Exchange(-number, prompts.request(-number))
+        if not await prober.ask(pool, exchange):
+            return Calibration(stopped=True)
+        if exchange.cause not in (None, "no_output") or exchange.tokens.prompt_tokens is None:
+            break
+        counts.append(exchange.tokens.prompt_tokens)
+        if counts == [counted, counted]:
+            break
+    if len(set(counts)) == 1:
+        return Calibration()
+    mean = sum(counts) / len(counts)
+    prompts.words = max(round(prompts.words * (1 + (asked - mean) / max(mean, 1))), 1)
     return Calibration()
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,24 @@ def test_the_prompt_has_the_length_that_was_asked_for(engine: Start, endpoint: s
     run = run_load(configure(engine(two_tokens_a_word), input_tokens=201, endpoint=endpoint))
     assert run.input_tokens_mean == 201
     assert not [note for note in run.summary.notes if "prompts had" in note]
+
+
+def test_a_vocabulary_that_splits_words_is_met_on_average(engine: Start) -> None:
+    async def some_words_are_three_tokens(request: Request, writer: Writer) -> None:
+        counted = sum(3 if zlib.crc32(w.encode()) % 3 == 0 else 1 for w in request.prompt.split())
+        writer.write(STREAM_HEAD)
+        for _ in range(request.tokens):
+            writer.write(chunk(text_event("x")))
+        writer.write(chunk(usage_event(counted, request.tokens)) + chunk(DONE) + END)
+
+    served = engine(some_words_are_three_tokens)
+    means = [
+        run_load(
+            configure(served, input_tokens=128, num_prompts=60, seed=seed, salt="fixed")
+        ).input_tokens_mean
+        for seed in range(5)
+    ]
+    assert means == pytest.approx([128] * 5, rel=0.03)
 
 
 def test_a_prompt_that_can_t_be_fitted_is_said(engine: Start) -> None:
