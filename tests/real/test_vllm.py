@@ -70,7 +70,7 @@ def test_figures_agree_with_the_server_s(
 
     # Each probe of the prompt's length is a request of one token.
     probes = grown["vllm:request_success_total"] - REQUESTS
-    assert 1 <= probes <= 6
+    assert 1 <= probes <= 21
     assert data["output_tokens_mean"] == OUTPUT
     assert grown["vllm:generation_tokens_total"] == REQUESTS * OUTPUT + probes
     assert data["input_tokens_mean"] == pytest.approx(INPUT, rel=0.05)
@@ -146,7 +146,7 @@ def test_sigint_prints_what_was_measured_and_frees_the_server(vllm: Vllm) -> Non
     line = words(vllm, *CLOSED, *SIZE, "--duration", "10m", "--warmup", "0s")
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        wait_for(vllm, "vllm:request_success_total", done + 20)
+        wait_for(vllm, "vllm:request_success_total", done + 60)
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=60)
     finally:
