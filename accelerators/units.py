@@ -21,8 +21,6 @@ _TIME_S = {
     "h": 3600.0,
     "d": 86400.0,
 }
-_DECIMAL = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 def _split(text: str, what: str, example: str) -> tuple[float, str]:
@@ -61,24 +59,6 @@ def parse_duration(text: str, *, default_unit: str | None = None) -> float:
             "units.negative", f"{text!r} is negative; expected a duration of 0 or more"
         )
     return total
-
-
-def parse_bytes(text: str) -> int:
-    """Return bytes for text such as ``64Mi``, ``64MiB``, ``1.5GB`` or ``4096``.
-
-    Raises:
-        UsageError: no number, an unknown unit or a negative value.
-    """
-    value, unit = _split(text, "size", "64Mi, 1.5GB, 4096")
-    bare = unit.removesuffix("B")
-    factor = _BINARY.get(bare) or _DECIMAL.get(bare)
-    if factor is None:
-        raise UsageError(
-            "units.unreadable", f"{text!r} has unit {unit!r}; expected e.g. Ki, MiB, GB"
-        )
-    if value < 0:
-        raise UsageError("units.negative", f"{text!r} is negative; expected a size of 0 or more")
-    return round(value * factor)
 
 
 def parse_fraction(text: str) -> float:

@@ -165,11 +165,10 @@ class Spec:
 
     path: str
     examples: tuple[Example, ...]
-    schema: str | None
 
 
 def command(
-    path: str, *, examples: Sequence[tuple[str, str]] = (), schema: str | None = None
+    path: str, *, examples: Sequence[tuple[str, str]] = ()
 ) -> Callable[[Callable[..., Result]], Callable[..., int | Result]]:
     """Return a decorator that makes a function the command at ``path``, e.g. ``profile load``.
 
@@ -177,7 +176,6 @@ def command(
         path: words of the command, without the program's name.
         examples: pairs of a command line and what it does; shown in help and man page, and run
             by a test.
-        schema: name of the JSON Schema of the data; by default the path joined with dashes.
     """
 
     def decorate(function: Callable[..., Result]) -> Callable[..., int | Result]:
@@ -214,7 +212,7 @@ def command(
             name: annotation for name, (annotation, _) in _COMMON.items()
         }
         run.spec = Spec(  # type: ignore[attr-defined]
-            path, tuple(Example(*pair) for pair in examples), schema or path.replace(" ", "-")
+            path, tuple(Example(*pair) for pair in examples)
         )
         return run
 

@@ -1,7 +1,7 @@
 """What a command returns, and the envelope that scripts read."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from accelerators.errors import ToolError
@@ -57,7 +57,6 @@ class Result:
     exit_code: int = ExitCode.OK
     errors: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
-    meta: Mapping[str, Any] = field(default_factory=dict)
 
 
 def failed(error: ToolError) -> Result:
@@ -86,5 +85,5 @@ def envelope(result: Result, command: str, meta: Mapping[str, Any]) -> dict[str,
         "data": result.data,
         "errors": [error.to_json() for error in result.errors],
         "warnings": [warning.to_json() for warning in result.warnings],
-        "meta": {**result.meta, **meta},
+        "meta": dict(meta),
     }

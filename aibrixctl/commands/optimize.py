@@ -31,7 +31,7 @@ _EXAMPLES = (
 )
 
 
-@command("optimize plan", examples=_EXAMPLES, schema="optimize-plan")
+@command("optimize plan", examples=_EXAMPLES)
 def plan(
     more_profiles: Annotated[
         list[str] | None,

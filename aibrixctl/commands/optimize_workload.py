@@ -36,6 +36,14 @@ def show_workload(
     output_tokens: Annotated[
         str | None, typer.Option("--output-tokens", metavar="N,N,…", help="The same for output.")
     ] = None,
+    save_histogram: Annotated[
+        str | None,
+        typer.Option(
+            "--save-histogram",
+            metavar="FILE",
+            help="Also write the exact sizes as a histogram, which plans read like a trace.",
+        ),
+    ] = None,
 ) -> Result:
     """Draw a workload: sizes as a histogram, the rate over time, percentiles.
 
@@ -44,8 +52,11 @@ def show_workload(
     with gzip.
     """
     from optimizer.workload import read
+    from optimizer.workload.histogram import write_histogram
 
     workload = read(path, format_name=format_, request_rate=rate)
+    if save_histogram is not None:
+        write_histogram(workload, save_histogram)
     ticks = (
         _ticks(input_tokens, workload.size_stats("input_tokens").max, "--input-tokens"),
         _ticks(output_tokens, workload.size_stats("output_tokens").max, "--output-tokens"),

@@ -8,7 +8,6 @@ from accelerators.errors import UsageError
 from accelerators.units import (
     format_bytes,
     format_duration,
-    parse_bytes,
     parse_duration,
     parse_fraction,
 )
@@ -46,28 +45,6 @@ def test_bad_durations_are_refused_with_the_text(text: str) -> None:
     assert repr(text) in error.value.message
 
 
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [
-        ("64Mi", 64 << 20),
-        ("64MiB", 64 << 20),
-        ("1.5GB", 1_500_000_000),
-        ("4096", 4096),
-        ("2k", 2000),
-        ("1 TiB", 1 << 40),
-        ("10B", 10),
-    ],
-)
-def test_sizes(text: str, count: int) -> None:
-    assert parse_bytes(text) == count
-
-
-@pytest.mark.parametrize("text", ["", "-1Ki", "12 parsecs", "Mi"])
-def test_bad_sizes_are_refused(text: str) -> None:
-    with pytest.raises(UsageError):
-        parse_bytes(text)
-
-
 def test_fractions() -> None:
     assert parse_fraction("30%") == pytest.approx(0.3)
     assert parse_fraction("0.3") == pytest.approx(0.3)
@@ -82,6 +59,15 @@ def test_a_printed_duration_keeps_three_digits(seconds: float) -> None:
     assert parse_duration(text.replace(" ", "")) == pytest.approx(seconds, rel=0.01, abs=1e-9)
 
 
-@given(st.integers(0, 1 << 50))
-def test_a_printed_size_keeps_three_digits(count: int) -> None:
-    assert parse_bytes(format_bytes(count)) == pytest.approx(count, rel=1e-3)
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (64 << 20, "64 MiB"),
+        (3 << 29, "1.5 GiB"),
+        (1 << 41, "2 TiB"),
+    ],
+)
+def test_printed_sizes(count: float, text: str) -> None:
+    assert format_bytes(count) == text

@@ -210,11 +210,8 @@ def test_workload_synth(cli_json: Cli) -> None:
     assert nowhere["exit_code"] == 1
 
 
-def test_a_histogram_document_matches_its_schema(cli_json: Cli) -> None:
-    from optimizer.workload import read
-    from optimizer.workload.histogram import write_histogram
-
-    write_histogram(read("trace.csv"), "h.json")
+def test_a_saved_histogram_plans_like_its_trace(cli_json: Cli) -> None:
+    cli_json("optimize", "workload", "show", "trace.csv", "--save-histogram", "h.json")
     jsonschema.validate(json.loads(Path("h.json").read_text()), schemas.get("workload-histogram"))
     from_histogram = plan_of(cli_json, "--profiles", "profiles", "--workload", "h.json")
     from_trace = plan_of(cli_json, *TABLES)
