@@ -98,6 +98,11 @@ def check_schema(document: Any, name: str, major: int, source: str) -> dict[str,
     return document
 
 
+def fault(error: Exception) -> str:
+    """Return what is wrong with a document whose parsing raised, as the end of a sentence."""
+    return f"lacks {error}" if isinstance(error, KeyError) else f"is malformed: {error}"
+
+
 def dump_json(document: Any) -> str:
     """Return the canonical text of a document: sorted keys, two spaces, a final newline."""
     return (

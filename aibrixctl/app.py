@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from typing import Annotated, Any, cast
 
 import typer
@@ -133,13 +134,18 @@ def _prepare_completion() -> None:
 
 
 def _fail(error: ToolError) -> int:
+    return _conclude(failed(error))
+
+
+def _conclude(result: Result) -> int:
+    """Print a result that is an error, and return its code; without an output, say so as well."""
     try:
-        return finish(failed(error))
+        return finish(result)
     except ToolError as second:
-        # The output itself can't be written: say so on stderr, with nothing left to write.
         session().output_file = os.devnull
         drop_stdout()
-        return finish(failed(second))
+        finish(replace(result, errors=(*result.errors, Problem.of(second))))
+        return int(result.exit_code)
 
 
 def _bug(error: Exception) -> int:
@@ -148,7 +154,7 @@ def _bug(error: Exception) -> int:
     problem = Problem(
         "internal", f"{type(error).__name__}: {error}", hint="this is a bug: please report it"
     )
-    return finish(Result(None, status="error", exit_code=ExitCode.FAILURE, errors=(problem,)))
+    return _conclude(Result(None, status="error", exit_code=ExitCode.FAILURE, errors=(problem,)))
 
 
 def _usage_error(error: typer.TyperException, path: str) -> int:
@@ -163,7 +169,7 @@ def _usage_error(error: typer.TyperException, path: str) -> int:
 def _interrupted(code: ExitCode) -> int:
     name = "SIGINT" if code is ExitCode.SIGINT else "SIGTERM"
     problem = Problem("interrupted", f"stopped by {name} before there was a result")
-    return finish(Result(None, status="error", exit_code=code, errors=(problem,)))
+    return _conclude(Result(None, status="error", exit_code=code, errors=(problem,)))
 
 
 def _session_before_parsing(words: list[str], configured: str = "table") -> Session:

@@ -215,10 +215,9 @@ def parse(document: Any, source: str) -> Plan:
     try:
         return _parse(body)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else f"is malformed: {error}"
         raise OptimizerUsageError(
             "plan.malformed",
-            f"{source} {what}",
+            f"{source} {documents.fault(error)}",
             hint="make the plan again, or see `aibrixctl schema show plan`",
             target=source,
         ) from error

@@ -170,10 +170,9 @@ def parse(document: Any, source: str) -> ThroughputTable:
     try:
         table = _parse(body)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else f"is malformed: {error}"
         raise ProfilerUsageError(
             "table.malformed",
-            f"{source} {what}",
+            f"{source} {documents.fault(error)}",
             hint="profile the target again, or see `aibrixctl schema show throughput-table`",
             target=source,
         ) from error

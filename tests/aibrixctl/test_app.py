@@ -238,3 +238,19 @@ def test_signal_before_a_result_still_answers_in_json(signum: int, code: int) ->
     )
     assert done.returncode == code
     assert json.loads(done.stdout)["errors"][0]["code"] == "interrupted"
+
+
+def test_a_signal_keeps_its_code_where_the_output_cannot_be_written(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, aibrixctl.schemas as s\n"
+        "s.names = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+        "from aibrixctl.app import run\n"
+        f"raise SystemExit(run(['schema', 'list', '--output-file', '{tmp_path}/no/x']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert "stopped by SIGINT" in done.stderr
+    assert "no/x" in done.stderr
+    assert "Traceback" not in done.stderr
