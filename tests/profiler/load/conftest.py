@@ -126,6 +126,7 @@ class Engine:
         self._longest = longest
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -152,31 +153,30 @@ class Engine:
         self._started.set()
         await self._stop.wait()
         server.close()
-        # Connections that were just accepted get their handlers, and are then closed with the rest.
-        accepting = asyncio.all_tasks() - {asyncio.current_task()} - self._tasks
-        if accepting:
-            await asyncio.wait(accepting, timeout=1)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # What was just accepted becomes a connection, and every connection ends before the loop.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for writer in self._writers:
+                writer.transport.abort()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(others, timeout=1)
         await server.wait_closed()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take a connection; plain, so that none is made that the end does not know."""
+        self._writers.add(writer)
         self.connections += 1
-        number = self.connections
-        try:
+        task = self._loop.create_task(self._talk(reader, writer, self.connections))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _talk(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+    ) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while await self._one(reader, writer, number):
                 pass
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.transport.abort()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
-            self._tasks.discard(task)
+        writer.transport.abort()
 
     async def _one(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
