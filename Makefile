@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := accelerators profiler optimizer aibrixctl
 STAMP := .make
 PYTEST_FLAGS ?=
 

@@ -24,10 +24,11 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Branch:
-    """A group of commands."""
+    """A group of commands; ``default`` runs when the group's words are followed by none of them."""
 
     about: str
     children: Mapping[str, "Leaf | Branch"]
+    default: Leaf | None = None
 
 
 TREE = Branch(
@@ -88,6 +89,8 @@ TREE = Branch(
 
 def leaves(branch: Branch = TREE, prefix: str = "") -> Iterator[tuple[str, Leaf]]:
     """Yield the path and leaf of every command, in the tree's order."""
+    if branch.default:
+        yield prefix, branch.default
     for name, child in branch.children.items():
         path = f"{prefix} {name}".strip()
         if isinstance(child, Leaf):
@@ -118,10 +121,12 @@ def _load(name: str, node: Leaf | Branch) -> Any:
     return group(name, node) if isinstance(node, Branch) else command_of(name, function_of(node))
 
 
-def command_of(name: str, function: Any) -> Any:
-    """Return Typer's command of a decorated function."""
+def command_of(
+    name: str, function: Any, children: Mapping[str, "Leaf | Branch"] | None = None
+) -> Any:
+    """Return Typer's command of a decorated function; its help names the commands under it."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name, epilog=_epilog(function.spec))(function)
+    app.command(name, epilog=_epilog(function.spec, children or {}))(function)
     return without_variables(get_command(app))
 
 
@@ -132,10 +137,13 @@ def without_variables(made: Any) -> Any:
     return made
 
 
-def _epilog(spec: Any) -> str:
-    """Return the examples as text that Typer's wrapping leaves alone."""
+def _epilog(spec: Any, children: Mapping[str, "Leaf | Branch"]) -> str:
+    """Return commands and examples as text that Typer's wrapping leaves alone."""
+    width = max(map(len, children), default=0)
+    below = [f"  {name:<{width}}  {node.about}" for name, node in children.items()]
     lines = [f"  {example.line}\n      {example.about}" for example in spec.examples]
-    return "\b\nExamples:\n" + "\n".join(lines) if lines else ""
+    parts = {"Commands": below, "Examples": lines}
+    return "\n\n".join(f"\b\n{title}:\n" + "\n".join(part) for title, part in parts.items() if part)
 
 
 class LazyGroup(TyperGroup):
@@ -150,10 +158,23 @@ class LazyGroup(TyperGroup):
             self.commands[cmd_name] = _load(cmd_name, node)
         return self.commands.get(cmd_name)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the member that the words name; a group's default where they name none."""
+        name, member, rest = super().resolve_command(ctx, args)
+        if isinstance(member, LazyGroup) and member.branch.default and not _names_one(rest):
+            function = function_of(member.branch.default)
+            member = command_of(cast(str, name), function, member.branch.children)
+        return name, member, rest
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the members from the tree, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, node.about) for name, node in self.branch.children.items()])
+
+
+def _names_one(rest: list[str]) -> bool:
+    """Tell whether a command is meant, be it mistyped, and not an option of the default."""
+    return bool(rest) and not rest[0].startswith("-")
 
 
 def group(name: str, branch: Branch) -> LazyGroup:

@@ -1,0 +1,1 @@
+"""Observe accelerators, nodes and engines: facts, checks, findings."""

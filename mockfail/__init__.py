@@ -1,0 +1,1 @@
+"""Break accelerators for the programs that look at them: scenarios, state, native library."""
