@@ -85,7 +85,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Node:
-    """The simulated node that standalone mode answers from; healthy as ``mockfail.nodes`` gives it."""
+    """The simulated node of standalone mode; ``mockfail.nodes`` makes healthy ones."""
 
     values: Mapping[str, Value]
     gpus: tuple[Gpu, ...] = ()
