@@ -157,6 +157,11 @@ def _draw(prediction: "Prediction", console: "Console", *, wide: bool) -> None:
             "--speed 10 --duration 1s",
             "an L20, ten times as fast as real",
         ),
+        (
+            "aibrixctl profile serve-sim --accelerator a10 --model llama-2-7b --port 0 "
+            "--fault wedge@10s --duration 1s",
+            "one that stands still after ten seconds, for `diagnose engine` to find",
+        ),
     ),
 )
 def serve_sim(
@@ -198,6 +203,22 @@ def serve_sim(
     seed: Annotated[
         int, typer.Option("--seed", help="Of the lengths of answers that end by themselves.")
     ] = 0,
+    prefix_cache_hit_rate: Annotated[
+        str,
+        typer.Option(
+            "--prefix-cache-hit-rate",
+            metavar="SHARE",
+            help="Share of every prompt that the prefix cache holds.",
+        ),
+    ] = "0",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault",
+            metavar="NAME[=VALUE][@AFTER][:FOR]",
+            help="Have a fault; may be given more than once.",
+        ),
+    ] = None,
     duration: Annotated[
         str | None,
         typer.Option("--duration", metavar="TIME", help="Stop after this time; else on a signal."),
@@ -208,11 +229,20 @@ def serve_sim(
 
     /v1/completions, /v1/chat/completions, /v1/models, /tokenize, /health, /version, /metrics.
     Once connections are accepted, a line "serving … at URL" appears on stderr, with --quiet too.
-    Limits that are not set are vLLM's defaults. Being stopped by SIGINT or SIGTERM is the normal
+    Limits that are not set are vLLM's defaults.
+
+    Faults: wedge (the scheduler stands still, /health says 200), unhealthy (/health says 503),
+    errors=SHARE (requests fail with 500), slow=FACTOR (every step), queue (one request runs at a
+    time), preempt=SHARE (steps after which a request loses its blocks), kv-full=SHARE (of the KV
+    cache, held by no request), cache-collapse (the prefix cache finds nothing). wedge@10s:5s
+    begins ten seconds after the start and lasts five.
+
+    Being stopped by SIGINT or SIGTERM is the normal
     end: the exit code is 0, and the result says what was served.
     """
     from aibrixctl import quantities
     from aibrixctl.secret import read_secret
+    from profiler.sim.faults import parse_fault
     from profiler.sim.server import ServerConfig, serve
 
     replica = _replica(
@@ -236,13 +266,16 @@ def serve_sim(
         seed,
         read_secret("--api-key-file", api_key_file),
         __version__,
+        quantities.fraction("--prefix-cache-hit-rate", prefix_cache_hit_rate),
+        tuple(parse_fault(text) for text in fault or ()),
     )
     limit_s = None if duration is None else quantities.duration("--duration", duration)
     urls: list[str] = []
 
     def ready(url: str) -> None:
         urls.append(url)
-        session().reporter.line(f"serving simulated {config.model} on {accelerator} at {url}")
+        told = f", told to have {', '.join(fault)}," if fault else ""
+        session().reporter.line(f"serving simulated {config.model} on {accelerator}{told} at {url}")
 
     with interruptible() as stop:
         timer = None if limit_s is None else threading.Timer(limit_s, stop.set)
@@ -256,7 +289,7 @@ def serve_sim(
     figures = {**vars(served), "worst_late_ms": round(served.worst_late_s * 1e3, 3)}
     del figures["worst_late_s"]
     return Result(
-        {"url": urls[0], "model": config.model, "speed": speed, **figures}
+        {"url": urls[0], "model": config.model, "speed": speed, "faults": fault or [], **figures}
         | {"replica": replica.to_json()},
         rows=[{"url": urls[0], **figures}],
         record="served",

@@ -35,6 +35,7 @@ class Request:
         key: the caller's own name for it.
         input_tokens: of the prompt.
         output_tokens: to generate.
+        cached_tokens: of the prompt, found in the prefix cache; they take blocks but no work.
         generated: output tokens so far; current only while the request does not decode.
         preemptions: how often it lost its blocks.
     """
@@ -42,6 +43,7 @@ class Request:
     key: int
     input_tokens: int
     output_tokens: int
+    cached_tokens: int = 0
     generated: int = 0
     preemptions: int = 0
     prefilled: int = field(default=0, repr=False)
@@ -55,6 +57,11 @@ class Request:
     def to_prefill(self) -> int:
         """Tokens to compute before the next token: the prompt and what was generated before."""
         return self.input_tokens + self.generated
+
+    @property
+    def found(self) -> int:
+        """Tokens of ``to_prefill`` that need no work; the last one always does."""
+        return min(self.cached_tokens, self.to_prefill - 1)
 
 
 class Advance(NamedTuple):
@@ -85,10 +92,12 @@ class Engine:
     Attributes:
         clock_s: virtual time; steps move it on.
         preemptions: so far.
+        most_running: requests that may run at once.
     """
 
     def __init__(self, replica: Replica):
         self.replica = replica
+        self.most_running = replica.max_num_seqs
         self.clock_s = 0.0
         self.preemptions = 0
         self._model = StepModel(replica)
@@ -96,6 +105,7 @@ class Engine:
         self._running: dict[Request, None] = {}
         self._prefilling: dict[Request, None] = {}
         self._blocks = self._free_blocks = replica.kv_blocks
+        self._held_blocks = 0
         self._decoded = 0
         self._decoders = 0
         self._context_tokens = 0
@@ -160,6 +170,18 @@ class Engine:
         elif request in self._waiting:
             self._waiting.remove(request)
 
+    def hold(self, share: float) -> None:
+        """Keep a share of the KV blocks from every request, as far as they are free now."""
+        wanted = int(self._blocks * share) - self._held_blocks
+        taken = min(wanted, self._free_blocks)
+        self._held_blocks += taken
+        self._free_blocks -= taken
+
+    def preempt(self) -> None:
+        """Take the blocks of the request admitted last, if one runs."""
+        if self._running:
+            self._preempt_last()
+
     def advance(self, until_s: float) -> Advance:
         """Run steps until one ends at or after ``until_s``, or something other than decode is due.
 
@@ -188,14 +210,15 @@ class Engine:
         return min(steps, before_shortage)
 
     def _admissible(self) -> bool:
-        if not self._waiting or len(self._running) >= self.replica.max_num_seqs:
+        if not self._waiting or len(self._running) >= self.most_running:
             return False
         budget = self.replica.max_num_batched_tokens - self._decoders
         if budget < 1:
             return False
-        chunk = min(self._waiting[0].to_prefill, budget)
+        first = self._waiting[0]
+        chunk = min(first.to_prefill - first.found, budget)
         needed = self._phases[self._decoded % BLOCK_TOKENS]
-        return self._free_blocks - needed >= blocks_of(chunk)
+        return self._free_blocks - needed >= blocks_of(first.found + chunk)
 
     def _next_end(self) -> int:
         """Return the step count at which the next sequence ends."""
@@ -329,9 +352,10 @@ class Engine:
 
     def _admit(self, chunks: dict[Request, int], budget: int) -> list[Request]:
         admitted = []
-        while self._waiting and budget > 0 and len(self._running) < self.replica.max_num_seqs:
+        while self._waiting and budget > 0 and len(self._running) < self.most_running:
             request = self._waiting[0]
-            chunk = min(request.to_prefill, budget)
+            request.prefilled = request.found
+            chunk = min(request.to_prefill - request.prefilled, budget)
             if not self._reserve(request, chunk):
                 break
             self._waiting.popleft()

@@ -45,6 +45,8 @@ class Metrics:
     def __init__(self) -> None:
         self.prompt_tokens = 0
         self.generation_tokens = 0
+        self.cache_queries = 0
+        self.cache_hits = 0
         self.success = dict.fromkeys(_REASONS, 0)
         self.late_s = 0.0
         self.worst_late_s = 0.0
@@ -63,6 +65,7 @@ class Metrics:
         kv_usage: float,
         preemptions: int,
         about: dict[str, str],
+        faults: dict[str, bool],
     ) -> str:
         """Return the exposition: these counters, and the gauges given.
 
@@ -73,6 +76,7 @@ class Metrics:
             kv_usage: share of KV blocks in use.
             preemptions: so far.
             about: labels of the series that says that this is a simulator.
+            faults: each fault that it was told to have, and whether it acts now.
         """
         labels = f'engine="0",model_name="{_escape(model)}"'
         lines = [
@@ -98,8 +102,20 @@ class Metrics:
                 labels,
                 self.generation_tokens,
             ),
-            *_series("vllm:prefix_cache_queries_total", "counter", "Not simulated.", labels, 0),
-            *_series("vllm:prefix_cache_hits_total", "counter", "Not simulated.", labels, 0),
+            *_series(
+                "vllm:prefix_cache_queries_total",
+                "counter",
+                "Tokens looked up in the prefix cache.",
+                labels,
+                self.cache_queries,
+            ),
+            *_series(
+                "vllm:prefix_cache_hits_total",
+                "counter",
+                "Tokens found in the prefix cache.",
+                labels,
+                self.cache_hits,
+            ),
             *_head("vllm:request_success_total", "counter", "Requests by how they ended."),
         ]
         for reason, count in self.success.items():
@@ -122,6 +138,10 @@ class Metrics:
             ]
         facts = ",".join(f'{key}="{_escape(value)}"' for key, value in sorted(about.items()))
         lines += _series("aibrixctl_simulator_info", "gauge", "This engine is simulated.", facts, 1)
+        if faults:
+            name = "aibrixctl_simulator_fault_active"
+            lines += _head(name, "gauge", "Whether a fault it was told to have acts now.")
+            lines += [f'{name}{{fault="{fault}"}} {on:d}' for fault, on in faults.items()]
         lines += _series(
             "aibrixctl_simulator_late_seconds",
             "gauge",

@@ -4,12 +4,14 @@ Deadlines are absolute, so a late wake-up delays one step and not all that follo
 """
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from profiler.load.timer import Timer
 from profiler.sim.engine import Advance, Engine, Request
+from profiler.sim.faults import Faults
 from profiler.sim.metrics import Metrics
 
 
@@ -37,11 +39,15 @@ class RealTimeEngine:
     Attributes:
         engine: the model; its state is that at the end of the step under way.
         metrics: what was delivered.
+        faults: those that the scheduler is to have.
     """
 
-    def __init__(self, engine: Engine, speed: float, loop: asyncio.AbstractEventLoop):
+    def __init__(
+        self, engine: Engine, speed: float, loop: asyncio.AbstractEventLoop, faults: Faults
+    ):
         self.engine = engine
         self.metrics = Metrics()
+        self.faults = faults
         self._speed = speed
         self._loop = loop
         self._start_s = time.monotonic()
@@ -49,6 +55,8 @@ class RealTimeEngine:
         self._live: dict[Request, _Live] = {}
         self._pending: Advance | None = None
         self._starting = False
+        self._resume: asyncio.TimerHandle | None = None
+        self._wedged = False
 
     def submit(self, request: Request, sink: Sink, reason: str) -> None:
         """Queue a request; ``reason`` is how it will end: ``length`` or ``stop``.
@@ -58,7 +66,7 @@ class RealTimeEngine:
         """
         self.engine.add(request)
         self._live[request] = _Live(sink, reason, time.monotonic())
-        if self._pending is None and not self._starting:
+        if self._pending is None and not self._starting and not self._wedged:
             self._starting = True
             # All requests of one read of the sockets start together.
             self._loop.call_soon(self._wake)
@@ -72,6 +80,8 @@ class RealTimeEngine:
     def close(self) -> None:
         """Stop for good."""
         self._timer.close()
+        if self._resume is not None:
+            self._resume.cancel()
 
     @property
     def live(self) -> int:
@@ -79,7 +89,7 @@ class RealTimeEngine:
         return len(self._live)
 
     def _wake(self) -> None:
-        self._starting = False
+        self._starting = self._wedged = False
         now = (time.monotonic() - self._start_s) * self._speed
         self.engine.clock_s = max(self.engine.clock_s, now)
         self._begin()
@@ -89,13 +99,39 @@ class RealTimeEngine:
         if self.engine.idle:
             self._pending = None
             return
-        self._pending = self.engine.step()
+        if self.faults.value("wedge") is not None:
+            self._stand_still()
+            return
+        self._pending = self._faulty_step()
         now = time.monotonic()
         for request in self._pending.admitted:
             live = self._live.get(request)
             if live is not None and live.first_s is None:
                 self.metrics.queue.observe(now - live.arrived_s)
+                self.metrics.cache_queries += request.input_tokens
+                self.metrics.cache_hits += min(request.cached_tokens, request.input_tokens - 1)
         self._timer.arm(self._start_s + self.engine.clock_s / self._speed)
+
+    def _stand_still(self) -> None:
+        """Step no more while the scheduler is wedged; requests still join the queue."""
+        self._pending = None
+        self._wedged = True
+        left_s = self.faults.remaining_s("wedge")
+        if left_s < math.inf:
+            self._resume = self._loop.call_later(left_s, self._wake)
+
+    def _faulty_step(self) -> Advance:
+        """Run a step with the faults that act now."""
+        engine, faults = self.engine, self.faults
+        engine.most_running = engine.replica.max_num_seqs if faults.value("queue") is None else 1
+        engine.hold(faults.value("kv-full") or 0.0)
+        if faults.strikes("preempt"):
+            engine.preempt()
+        advance = engine.step()
+        slower = faults.value("slow")
+        if slower is not None:
+            engine.clock_s += (slower - 1) * float(advance.step_s[-1])
+        return advance
 
     def _due(self) -> None:
         advance = self._pending

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from profiler.errors import ProfilerError, ProfilerUsageError
 from profiler.sim.api import Answer, ApiError, parse_ask, parse_tokenize
 from profiler.sim.engine import Engine, Request
+from profiler.sim.faults import Fault, Faults
 from profiler.sim.http1 import Connection, HttpRequest
 from profiler.sim.realtime import RealTimeEngine
 from profiler.sim.replica import Replica
@@ -30,9 +31,11 @@ class ServerConfig:
         model: name that clients use.
         host, port: where to listen; port 0 takes a free one.
         speed: how many times faster than real.
-        seed: of the lengths of texts that end by themselves.
+        seed: of the lengths of texts that end by themselves, and of faults that are drawn.
         api_key: bearer token that /v1 asks for; None for none.
         version: reported by /version.
+        prefix_cache_hit_rate: share of every prompt that the prefix cache holds.
+        faults: what is wrong with it, and when.
     """
 
     replica: Replica
@@ -43,6 +46,8 @@ class ServerConfig:
     seed: int = 0
     api_key: str | None = None
     version: str = "0"
+    prefix_cache_hit_rate: float = 0.0
+    faults: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,8 @@ class SimulatedServer:
         self.config = config
         # Rates measured on a server in a hurry are too high by as much: its name says so.
         self.owner = OWNER if config.speed == 1 else f"{OWNER}-{config.speed:g}x-speed"
-        self.live = RealTimeEngine(Engine(config.replica), config.speed, loop)
+        self.faults = Faults(config.faults, config.seed)
+        self.live = RealTimeEngine(Engine(config.replica), config.speed, loop, self.faults)
         self._draw = random.Random(config.seed)
         self._count = 0
         self._connections: set[Connection] = set()
@@ -198,12 +204,20 @@ class SimulatedServer:
             longest=self.live.engine.longest,
             draw=self._draw,
         )
+        if self.faults.strikes("errors"):
+            self.live.metrics.success["error"] += 1
+            raise ApiError("a simulated fault", status=500, kind="InternalServerError")
         if ask.stream and not connection.start_stream():
             return
         self._count += 1
-        work = Request(self._count, ask.input_tokens, ask.output_tokens)
+        cached = int(ask.input_tokens * self._cache_hit_rate())
+        work = Request(self._count, ask.input_tokens, ask.output_tokens, cached)
         connection.on_lost = lambda: self.live.abort(work)
         self.live.submit(work, Answer(ask, self.config.model, connection), ask.reason)
+
+    def _cache_hit_rate(self) -> float:
+        collapsed = self.faults.value("cache-collapse") is not None
+        return 0.0 if collapsed else self.config.prefix_cache_hit_rate
 
     def _models(self, request: HttpRequest, connection: Connection) -> None:
         model = {
@@ -222,7 +236,7 @@ class SimulatedServer:
         connection.respond(200, {"count": count, "max_model_len": self.live.engine.longest})
 
     def _health(self, request: HttpRequest, connection: Connection) -> None:
-        connection.respond(200, b"")
+        connection.respond(200 if self.faults.value("unhealthy") is None else 503, b"")
 
     def _version(self, request: HttpRequest, connection: Connection) -> None:
         connection.respond(200, {"version": self.config.version, "engine": self.owner})
@@ -241,5 +255,6 @@ class SimulatedServer:
                 "speed": f"{self.config.speed:g}",
                 "version": self.config.version,
             },
+            faults=self.faults.states(),
         )
         connection.respond(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
