@@ -2,16 +2,19 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 
-def start(module: str, *words: str) -> tuple[subprocess.Popen[bytes], Connection]:
+def start(
+    module: str, *words: str, environment: Mapping[str, str] | None = None
+) -> tuple[subprocess.Popen[bytes], Connection]:
     """Start ``python -m module FD WORDS…`` and return the process and our end of the pipe.
 
     FD is the child's end. Nothing else joins the two: no standard streams, and no process group,
     so that Ctrl-C is for us and we end the child ourselves. A folder of the module's name where
-    the user stands is not taken for it.
+    the user stands is not taken for it. The child has our environment unless it is given its own.
     """
     ours, theirs = Pipe()
     with theirs:
@@ -22,5 +25,6 @@ def start(module: str, *words: str) -> tuple[subprocess.Popen[bytes], Connection
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            env=None if environment is None else dict(environment),
         )
     return process, ours

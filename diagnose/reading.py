@@ -1,0 +1,149 @@
+"""The parent's side of reading a driver: a child with a deadline, and what it got done.
+
+A driver can hang in a call that no signal ends. So the child is killed and not waited for: one
+that can't die stays behind, and the report says which device held it.
+"""
+
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any, Literal
+
+from accelerators import children
+from diagnose.facts import DeviceFacts, Facts, Failure
+from diagnose.findings import Device
+
+_REAP_S = 0.2
+"""How long a killed child may take to disappear before it is left to the kernel."""
+_ALONE_AFTER = 0.5
+"""Share of the timeout after which each device still missing gets a child of its own: one that
+hangs under a lock of the library then no longer hides the others."""
+
+
+@dataclass
+class _Progress:
+    """What the children have said so far."""
+
+    kind: Literal["gpu", "npu"]
+    opened: Mapping[str, Any] | None = None
+    count: int = 0
+    refused: Failure | None = None
+    calling: str = "start"
+    of_device: dict[int, str] = field(default_factory=dict)
+    read: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+
+    def missing(self) -> list[int]:
+        return [index for index in range(self.count) if index not in self.read]
+
+    @property
+    def complete(self) -> bool:
+        return self.refused is not None or (self.opened is not None and not self.missing())
+
+    def hear(self, message: Mapping[str, Any]) -> None:
+        index = message.get("index")
+        if index is not None and "read" in message:
+            self.read[index] = message["read"]
+        elif index is not None:
+            self.of_device[index] = message["calling"]
+        elif "opened" in message and self.opened is None:
+            self.opened, self.count = message["opened"], message["devices"]
+        elif self.opened is not None:
+            return  # of a second child, which opens the driver again
+        elif "refused" in message:
+            self.refused = Failure(**message["refused"])
+        else:
+            self.calling = message["calling"]
+
+
+def read(
+    family: str,
+    module: str,
+    kind: Literal["gpu", "npu"],
+    environment: Mapping[str, str],
+    timeout_s: float,
+) -> Facts:
+    """Return what the reader ``module`` gets out of its driver within ``timeout_s``.
+
+    Never raises for what a driver does: a refusal, a hang and the end of the child are facts.
+    """
+    progress = _Progress(kind)
+    started_s = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        pipes = {stack.enter_context(_child(module, environment))}
+        second_s = started_s + timeout_s * _ALONE_AFTER
+        _listen(pipes, progress, second_s)
+        if not progress.complete and progress.opened is not None:
+            for index in progress.missing():
+                pipes.add(stack.enter_context(_child(module, environment, str(index))))
+        _listen(pipes, progress, started_s + timeout_s)
+        ended = not pipes
+    return _facts(family, progress, ended=ended)
+
+
+@contextlib.contextmanager
+def _child(module: str, environment: Mapping[str, str], *words: str) -> Iterator[Connection]:
+    process, pipe = children.start(module, *words, environment=environment)
+    try:
+        with pipe:
+            yield pipe
+    finally:
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_REAP_S)
+
+
+def _listen(pipes: set[Connection], progress: _Progress, until_s: float) -> None:
+    """Take messages until all is read, every child has ended, or the time is over."""
+    while pipes and not progress.complete:
+        left_s = until_s - time.monotonic()
+        if left_s <= 0:
+            return
+        for pipe in wait(list(pipes), left_s):
+            assert isinstance(pipe, Connection)
+            try:
+                progress.hear(json.loads(pipe.recv_bytes()))
+            except (EOFError, OSError):
+                pipes.discard(pipe)
+
+
+def _facts(family: str, progress: _Progress, *, ended: bool) -> Facts:
+    if progress.refused is not None:
+        return Facts(family=family, error=progress.refused)
+    if progress.opened is None:
+        if ended:
+            text = f"the process that read the driver died in {progress.calling}"
+            return Facts(family=family, error=Failure("error", text))
+        return Facts(family=family, hung_in=progress.calling)
+    devices = tuple(_device(index, progress, ended=ended) for index in range(progress.count))
+    return Facts(
+        progress.opened["values"],
+        _failures(progress.opened["failures"]),
+        family=family,
+        devices=devices,
+    )
+
+
+def _device(index: int, progress: _Progress, *, ended: bool) -> DeviceFacts:
+    found = progress.read.get(index)
+    if found is None:
+        call = progress.of_device.get(index, progress.calling)
+        text = f"the process that read the device died in {call}"
+        return DeviceFacts(
+            device=Device(progress.kind, index),
+            error=Failure("error", text) if ended else None,
+            hung_in=None if ended else call,
+        )
+    return DeviceFacts(
+        found["values"],
+        _failures(found["failures"]),
+        device=Device(progress.kind, index, **found["identity"]),
+        error=Failure(**found["error"]) if found["error"] else None,
+    )
+
+
+def _failures(body: Mapping[str, Any]) -> dict[str, Failure]:
+    return {name: Failure(**failure) for name, failure in body.items()}
