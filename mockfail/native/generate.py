@@ -21,6 +21,8 @@ NO_HANDLE = (
     "nvmlDeviceQueryDrainState",
     "nvmlDeviceRemoveGpu",
 )
+# dcmi_…_device_… functions whose first two arguments are not card and device
+NO_CARD_AND_DEVICE = ("_logicid", "_phyid", "_logic_id", "_in_card", "_all_device_count")
 
 
 def symbols(library: str) -> Names:
@@ -32,7 +34,7 @@ def takes_device(function: str) -> bool:
     """Say whether the first argument (of DCMI the first two) names a device."""
     if function.startswith("nvml"):
         return function.startswith("nvmlDevice") and not function.startswith(NO_HANDLE)
-    return "_device_" in function and not function.endswith(("logicid", "phyid", "_count"))
+    return "_device_" in function and not function.endswith(NO_CARD_AND_DEVICE)
 
 
 def header() -> str:

@@ -11,6 +11,7 @@
 #define MOCKFAIL_STATE_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 
 #include "mock.h"
 
@@ -114,14 +115,16 @@ typedef struct mk_snapshot {
 /* The client's call that runs in this thread; mk_refresh() sets it. */
 typedef struct {
     const mk_snapshot *snapshot;
-    uint64_t published; /* how many snapshots there had been */
+    uint64_t published; /* number of the publication, from 1; 0 is none yet */
     uint64_t number;    /* of the call in this process, from when a state first counted */
 } mk_call;
 
 extern _Thread_local mk_call mk_this_call;
 
 /* snapshot.c */
-const mk_snapshot *mk_current(void);
+void mk_enter(void);                 /* mk_refresh() at the start of a client's call */
+const mk_snapshot *mk_current(void); /* of this thread's call; NULL is pass through */
+uint64_t mk_calls(void);             /* of this process, from when a state first counted */
 int64_t mk_now_ns(const mk_snapshot *snapshot); /* since its start */
 extern _Atomic uint64_t mk_seed;
 
@@ -129,23 +132,35 @@ extern _Atomic uint64_t mk_seed;
 bool mk_holds(const mk_snapshot *snapshot, const mk_when *when, uint64_t calls);
 
 /* real.c */
-bool mk_begin(void); /* decide the mode for an init cycle; true when the real library takes part */
-void mk_initialised(bool with_real);
-void mk_shut_down(void);
+mk_mode mk_begin(void);               /* decide what an init cycle runs on */
+void mk_initialised(mk_mode mode);    /* one more init succeeded */
+bool mk_shut_down(void);              /* one fewer; false when there was none */
 bool mk_is_initialised(void);
-bool mk_real_takes_part(void);
+bool mk_cycle_is_standalone(void);
+void *mk_symbol(const char *name);    /* behind us in the search order: of libc */
 
 /* gate.c */
-void mk_sleep_ms(int64_t milliseconds);
+typedef struct {
+    void *target;   /* where the trampoline jumps; NULL is back to the client */
+    intptr_t answer; /* with this */
+} mk_jump;
+mk_jump mk_gate(mk_function function, uintptr_t first, uintptr_t second);
+void mk_hang(bool (*value)(unsigned, int64_t *), unsigned device); /* value: how long, in ms */
+
+/* redirect.c */
+typedef struct {
+    const char *name; /* what to open */
+    void *real;       /* the dlopen behind us */
+} mk_redirection;
+mk_redirection mk_redirect(const char *name);
+mk_redirection mk_redirect_namespace(const char *name);
 
 /* nvml_library.c, dcmi_library.c: what only this library has */
-extern const char *const mk_real_names[]; /* file names, the last is NULL */
-extern const char *const mk_real_paths[]; /* absolute, tried last */
-bool mk_redirects(const char *file_name);
-bool mk_device_of(mk_function function, uintptr_t first, uintptr_t second, unsigned *device);
-int mk_device_answer(unsigned device);
+extern const char *const mk_file_name;    /* its SONAME */
+extern const char *const mk_real_paths[]; /* where drivers put it; the last is NULL */
+extern const int mk_no_library, mk_not_initialised, mk_no_function, mk_not_supported;
 bool mk_needs_init(mk_function function);
-int64_t mk_answer_without_driver(mk_function function);
-extern const int mk_not_initialised, mk_not_found, mk_not_supported;
+bool mk_device_of(uintptr_t first, uintptr_t second, unsigned *device);
+void *mk_always(mk_function function); /* our answer in every mode, or NULL */
 
 #endif

@@ -1,0 +1,76 @@
+"""Compile the native libraries; setup.py and the tests use it, with the standard library only."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from mockfail.native import generate
+
+HERE = Path(__file__).parent
+FILES = {"nvml": "libnvidia-ml.so.1", "dcmi": "libdcmi.so"}  # by library; also its SONAME
+CORE = ("snapshot.c", "values.c", "real.c", "gate.c", "redirect.c", "entry.S")
+FLAGS = (
+    "-std=gnu11", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-fno-plt", "-Wall", "-Wextra",
+)  # fmt: skip
+LINK = (
+    "-shared", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack", "-Wl,--hash-style=gnu",
+    "-Wl,-O1", "-Wl,--as-needed",
+)  # fmt: skip
+
+
+class CompilerError(Exception):
+    """There is no C compiler, or it gave up; the message holds what it said."""
+
+
+def sources(library: str) -> list[str]:
+    """Return the C and assembly files of a library, in the order of their names."""
+    own = sorted(path.name for path in HERE.glob(f"{library}*.c"))
+    return [str(HERE / name) for name in (*CORE, *own)]
+
+
+def compiler() -> list[str]:
+    """Return the C compiler with its options: ``$CC``, else cc, gcc or clang.
+
+    Raises:
+        CompilerError: there is none.
+    """
+    named = shlex.split(os.environ.get("CC", ""))
+    for command in [named] if named else [["cc"], ["gcc"], ["clang"]]:
+        if shutil.which(command[0]):
+            return command
+    raise CompilerError("no C compiler was found (looked for $CC, cc, gcc and clang)")
+
+
+def compile_library(library: str, target: Path, *, extra: Sequence[str] = ()) -> None:
+    """Compile ``nvml`` or ``dcmi`` to a shared object.
+
+    Args:
+        library: which one.
+        target: the file to make; it appears whole, so a program that has the former one loaded
+            keeps it.
+        extra: more options of the compiler, such as ``-DMK_STAND_IN``.
+
+    Raises:
+        CompilerError: no compiler, or it gave up.
+    """
+    redirects = "-DMK_STAND_IN" not in extra
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as name:
+        folder = Path(name)
+        generate.write(folder)
+        script = f"{library}.map" if redirects else f"{library}_plain.map"
+        made = folder / "library"
+        command = [
+            *compiler(), *FLAGS, *([f"-DMK_{library.upper()}"] if library == "dcmi" else []),
+            *extra, f"-I{folder}", f"-I{HERE}", *sources(library), *LINK,
+            f"-Wl,-soname,{FILES[library]}", f"-Wl,--version-script,{folder / script}",
+            "-ldl", "-o", str(made),
+        ]  # fmt: skip
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ended.returncode != 0:
+            raise CompilerError(f"{shlex.join(command)}\n{ended.stderr}")
+        made.replace(target)

@@ -1,0 +1,334 @@
+/* Reads the state file, checks all of it, and keeps what it said.
+ *
+ * The file is never mapped: another process may cut it at any time, and that would kill the host.
+ * It is read whole into memory of our own, no descriptor stays open, and readers only ever load one
+ * pointer. What has been published stays readable for the next MK_KEPT publications, which are
+ * CHECK_NS apart, so longer than any reader looks at it.
+ */
+#define _GNU_SOURCE
+#include "state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CHECK_NS 100000000 /* how often the file is looked at */
+#define MK_KEPT 128u       /* snapshots, so at least 12.8 s */
+#define TRUSTED_FOR 32u    /* publications that a call may trust its own snapshot for */
+#define MAX_FILE_BYTES (8u << 20)
+#define NODE_WIDE "/run/aibrixctl/mock/node-wide/state"
+#ifdef MK_STAND_IN
+#define VARIABLE "AIBRIXCTL_TEST_REAL_DIR"
+#else
+#define VARIABLE "AIBRIXCTL_MOCK_DIR"
+#endif
+
+_Thread_local mk_call mk_this_call __attribute__((tls_model("initial-exec")));
+_Atomic uint64_t mk_seed;
+
+static char state_path[PATH_MAX];
+static _Atomic(const mk_snapshot *) current;
+static mk_snapshot *kept[MK_KEPT];
+static _Atomic uint64_t published;
+static _Atomic int64_t next_check_ns;
+static _Atomic int32_t reader; /* process whose thread reads the file now; 0 is none */
+static _Atomic bool looked;    /* at the file, at least once */
+static _Atomic int64_t boottime_minus_monotonic_ns;
+static _Atomic uint64_t counted_calls;
+
+/* ---- clocks and places --------------------------------------------------------------------- */
+
+static int64_t clock_ns(clockid_t clock) {
+    struct timespec now;
+    if (clock_gettime(clock, &now) != 0) return 0;
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+int64_t mk_now_ns(const mk_snapshot *snapshot) {
+    int64_t offset = atomic_load_explicit(&boottime_minus_monotonic_ns, memory_order_relaxed);
+    return clock_ns(CLOCK_MONOTONIC_COARSE) + offset - snapshot->header->started_ns;
+}
+
+static void seed_chance(void) {
+    const char *given = getenv("AIBRIXCTL_MOCK_SEED");
+    uint64_t seed = given ? strtoull(given, NULL, 10)
+                          : (uint64_t)clock_ns(CLOCK_MONOTONIC) ^ ((uint64_t)getpid() << 40);
+    atomic_store(&mk_seed, seed);
+}
+
+/* The environment is read here, before the host's threads can change it. */
+__attribute__((constructor)) static void remember_place(void) {
+    const char *folder = getauxval(AT_SECURE) ? NULL : getenv(VARIABLE);
+    if (folder != NULL && *folder != '\0' && strlen(folder) + sizeof "/state" <= sizeof state_path) {
+        strcpy(state_path, folder);
+        strcat(state_path, "/state");
+    } else {
+        strcpy(state_path, NODE_WIDE);
+    }
+    seed_chance();
+}
+
+/* ---- the file's bytes ---------------------------------------------------------------------- */
+
+static uint32_t crc32_of(const unsigned char *bytes, size_t count) {
+    static uint32_t table[256]; /* filled again to the same each time, by one thread at a time */
+    for (uint32_t i = 0; i < 256; i++) {
+        uint32_t value = i;
+        for (int bit = 0; bit < 8; bit++) value = (value >> 1) ^ (value & 1 ? 0xEDB88320u : 0);
+        table[i] = value;
+    }
+    uint32_t crc = UINT32_MAX;
+    for (size_t i = 0; i < count; i++) crc = (crc >> 8) ^ table[(crc ^ bytes[i]) & 0xFF];
+    return ~crc;
+}
+
+static bool read_whole(int file, void *bytes, size_t count) {
+    size_t done = 0;
+    while (done < count) {
+        ssize_t got = pread(file, (char *)bytes + done, count - done, (off_t)done);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return false;
+        done += (size_t)got;
+    }
+    return true;
+}
+
+static bool bounded(const mk_header *header) {
+    return header->gpus <= header->gpu_slots && header->gpu_slots <= MK_MAX_GPUS &&
+           header->npus <= header->npu_slots && header->npu_slots <= MK_MAX_NPUS &&
+           header->link_slots <= MK_MAX_LINKS && header->rules <= MK_MAX_RULES &&
+           header->calls <= MK_MAX_RULES && header->events <= MK_MAX_RULES &&
+           header->processes <= 2 * MK_MAX_GPUS * MK_MAX_PROCESSES &&
+           header->codes <= MK_MAX_NPUS * MK_MAX_CODES && header->text_bytes >= 1 &&
+           header->text_bytes <= MAX_FILE_BYTES && header->mode <= MK_MODE_STANDALONE;
+}
+
+static size_t gpu_cells(const mk_header *header) {
+    return MK_GPU_PROPERTIES + (size_t)header->link_slots * MK_LINK_PROPERTIES;
+}
+
+static size_t cell_count(const mk_header *header) {
+    return MK_NODE_PROPERTIES + header->gpu_slots * gpu_cells(header) +
+           (size_t)header->npu_slots * MK_NPU_PROPERTIES;
+}
+
+/* Point at the sections; returns where they end. */
+static size_t lay_out(mk_snapshot *snapshot, const char *bytes) {
+    const mk_header *header = (const void *)bytes;
+    const char *at = bytes + sizeof *header;
+    snapshot->header = header;
+#define SECTION(field, count) \
+    snapshot->field = (const void *)at, at += (size_t)(count) * sizeof *snapshot->field
+    SECTION(cells, cell_count(header));
+    SECTION(rules, header->rules);
+    SECTION(calls, header->calls);
+    SECTION(events, header->events);
+    SECTION(gpu_lists, header->gpu_slots);
+    SECTION(npu_lists, header->npu_slots);
+    SECTION(processes, header->processes);
+    SECTION(codes, header->codes);
+    SECTION(texts, header->text_bytes);
+#undef SECTION
+    return (size_t)(at - bytes);
+}
+
+static bool conditional(mk_snapshot *snapshot, const mk_when *when) {
+    if (when->after_calls != 0 || when->chance != MK_ALWAYS) snapshot->counts = true;
+    return when->start_ns >= 0 && when->ramp_ns >= 0;
+}
+
+static bool check_lists(const mk_list *lists, unsigned count, unsigned entries, unsigned most) {
+    for (unsigned i = 0; i < count; i++)
+        if (lists[i].count > most || lists[i].first > entries ||
+            lists[i].count > entries - lists[i].first)
+            return false;
+    return true;
+}
+
+static bool find_function(const char *name, unsigned *function) {
+    unsigned low = 0, high = FN_COUNT; /* the names are sorted */
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        int order = strcmp(name, mk_function_name((mk_function)middle));
+        if (order == 0) return *function = middle, true;
+        if (order < 0) high = middle;
+        else low = middle + 1;
+    }
+    return false;
+}
+
+/* A fault of the other library's function is in the file too, and is none here. */
+static bool link_call(mk_snapshot *snapshot, unsigned index) {
+    const mk_call_fault *call = &snapshot->calls[index];
+    unsigned function;
+    if (call->function >= snapshot->header->text_bytes) return false;
+    if (!find_function(snapshot->texts + call->function, &function)) return true;
+    snapshot->next_call[index] = snapshot->first_call[function];
+    snapshot->first_call[function] = (uint16_t)(index + 1);
+    return true;
+}
+
+static bool check(mk_snapshot *snapshot) {
+    const mk_header *header = snapshot->header;
+    if (snapshot->texts[0] != '\0' || snapshot->texts[header->text_bytes - 1] != '\0') return false;
+    if (header->real_library >= header->text_bytes) return false;
+    for (size_t i = 0; i < cell_count(header); i++)
+        if (snapshot->cells[i].rule > header->rules) return false;
+    for (unsigned i = 0; i < header->rules; i++) {
+        const mk_rule *rule = &snapshot->rules[i];
+        if (rule->next != 0 && (rule->next <= i + 1 || rule->next > header->rules)) return false;
+        if (!conditional(snapshot, &rule->when)) return false;
+    }
+    for (unsigned i = header->calls; i-- > 0;)
+        if (!conditional(snapshot, &snapshot->calls[i].when) || !link_call(snapshot, i))
+            return false;
+    for (unsigned i = 0; i < header->events; i++)
+        if (!conditional(snapshot, &snapshot->events[i].when)) return false;
+    return check_lists(snapshot->gpu_lists, header->gpu_slots, header->processes,
+                       MK_MAX_PROCESSES) &&
+           check_lists(snapshot->npu_lists, header->npu_slots, header->codes, MK_MAX_CODES);
+}
+
+/* ---- from file to snapshot ----------------------------------------------------------------- */
+
+/* UNREADABLE: this process can't, for want of descriptors, memory or rights; it keeps what it has.
+ * GONE: there is none, or its time is over. */
+typedef enum { GONE, UNREADABLE, MALFORMED, SAME, NEW } verdict;
+
+static verdict refuse(const char *why) {
+    mk_complain(why);
+    return MALFORMED;
+}
+
+static verdict read_body(int file, const mk_header *header, mk_snapshot **snapshot) {
+    size_t bytes = sizeof **snapshot + header->total_bytes;
+    char *memory =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return UNREADABLE;
+    mk_snapshot *made = (void *)memory;
+    char *body = memory + sizeof *made;
+    made->mapped_bytes = bytes;
+    size_t from = offsetof(mk_header, generation);
+    bool good = read_whole(file, body, header->total_bytes) &&
+                memcmp(body, header, sizeof *header) == 0 &&
+                crc32_of((unsigned char *)body + from, header->total_bytes - from) ==
+                    header->checksum &&
+                lay_out(made, body) == header->total_bytes && check(made);
+    if (!good) {
+        munmap(memory, bytes);
+        return refuse("the state file is damaged");
+    }
+    *snapshot = made;
+    return NEW;
+}
+
+static bool same(const mk_snapshot *snapshot, const mk_header *header) {
+    return snapshot != NULL && memcmp(snapshot->header, header, sizeof *header) == 0;
+}
+
+static verdict read_state(int file, mk_snapshot **snapshot) {
+    mk_header header;
+    if (!read_whole(file, &header, sizeof header) || memcmp(header.magic, MK_MAGIC, 8) != 0)
+        return refuse("the state file is not one");
+    if (clock_ns(CLOCK_BOOTTIME) >= header.expires_ns) return GONE;
+    if (same(atomic_load(&current), &header)) return SAME;
+    if (header.layout != MK_LAYOUT || header.digest != MK_DIGEST ||
+        header.header_bytes != sizeof header)
+        return refuse("the state file was written for another version of this library");
+    mk_snapshot probe;
+    if (!bounded(&header) || header.total_bytes > MAX_FILE_BYTES ||
+        lay_out(&probe, (const char *)&header) != header.total_bytes)
+        return refuse("the state file is damaged");
+    return read_body(file, &header, snapshot);
+}
+
+static verdict load(mk_snapshot **snapshot) {
+    int file = open(state_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (file < 0) return errno == ENOENT || errno == ENOTDIR ? GONE : UNREADABLE;
+    verdict result = read_state(file, snapshot);
+    close(file);
+    return result;
+}
+
+/* The slot's former snapshot is freed: MK_KEPT others have been published since. */
+static void publish(mk_snapshot *snapshot) {
+    uint64_t number = atomic_load(&published);
+    mk_snapshot *oldest = kept[number % MK_KEPT];
+    if (oldest != NULL) munmap(oldest, oldest->mapped_bytes);
+    kept[number % MK_KEPT] = snapshot;
+    atomic_store(&current, snapshot);
+    atomic_store(&published, number + 1);
+}
+
+static void look(void) {
+    mk_snapshot *snapshot = NULL;
+    verdict result = load(&snapshot);
+    bool had_one = atomic_load(&current) != NULL;
+    if (result == NEW) publish(snapshot);
+    if ((result == GONE || result == MALFORMED) && had_one) publish(NULL);
+    if (result == UNREADABLE && !had_one) mk_complain("the state file can't be read");
+    atomic_store(&boottime_minus_monotonic_ns,
+                 clock_ns(CLOCK_BOOTTIME) - clock_ns(CLOCK_MONOTONIC));
+}
+
+/* ---- what the other parts see -------------------------------------------------------------- */
+
+/* One thread looks, the others go on with what there is. A process that was forked while another
+ * thread looked finds its parent's number here. */
+static bool claim_reading(void) {
+    int32_t mine = getpid();
+    int32_t holder = atomic_load(&reader);
+    return holder != mine && atomic_compare_exchange_strong(&reader, &holder, mine);
+}
+
+/* The first answer of a process waits for the first look; at most a second, as a signal handler
+ * may have interrupted the very thread that looks. */
+static void await_first_look(void) {
+    for (int i = 0; i < 1000 && !atomic_load(&looked); i++)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+static void look_when_due(void) {
+    int64_t due = atomic_load_explicit(&next_check_ns, memory_order_relaxed);
+    int64_t now = clock_ns(CLOCK_MONOTONIC_COARSE);
+    if (now >= due) {
+        if (claim_reading()) {
+            look();
+            atomic_store(&next_check_ns, clock_ns(CLOCK_MONOTONIC_COARSE) + CHECK_NS);
+            atomic_store(&looked, true);
+            atomic_store(&reader, 0);
+        } else if (!atomic_load(&looked)) {
+            await_first_look();
+        }
+    }
+}
+
+static void take_current(void) {
+    mk_this_call.published = atomic_load(&published) + 1;
+    mk_this_call.snapshot = atomic_load(&current);
+}
+
+void mk_refresh(void) {
+    look_when_due();
+    take_current();
+}
+
+void mk_enter(void) {
+    mk_refresh();
+    if (mk_this_call.snapshot != NULL && mk_this_call.snapshot->counts)
+        mk_this_call.number = atomic_fetch_add(&counted_calls, 1) + 1;
+}
+
+uint64_t mk_calls(void) { return atomic_load(&counted_calls); }
+
+const mk_snapshot *mk_current(void) {
+    uint64_t age = atomic_load(&published) + 1 - mk_this_call.published;
+    if (mk_this_call.published == 0 || age >= TRUSTED_FOR) take_current();
+    return mk_this_call.snapshot;
+}
