@@ -153,24 +153,28 @@ static bool copy_text(bool determined, int64_t place, char *text, unsigned size)
 }
 
 bool mk_node_text(mk_node_property property, char *text, unsigned size) {
-    int64_t place;
-    return copy_text(mk_node(property, &place), place, text, size);
+    int64_t place = 0;
+    bool determined = mk_node(property, &place); /* before place is read */
+    return copy_text(determined, place, text, size);
 }
 
 bool mk_gpu_text(unsigned gpu, mk_gpu_property property, char *text, unsigned size) {
-    int64_t place;
-    return copy_text(mk_gpu(gpu, property, &place), place, text, size);
+    int64_t place = 0;
+    bool determined = mk_gpu(gpu, property, &place); /* before place is read */
+    return copy_text(determined, place, text, size);
 }
 
 bool mk_link_text(unsigned gpu, unsigned link, mk_link_property property, char *text,
                   unsigned size) {
-    int64_t place;
-    return copy_text(mk_link(gpu, link, property, &place), place, text, size);
+    int64_t place = 0;
+    bool determined = mk_link(gpu, link, property, &place); /* before place is read */
+    return copy_text(determined, place, text, size);
 }
 
 bool mk_npu_text(unsigned npu, mk_npu_property property, char *text, unsigned size) {
-    int64_t place;
-    return copy_text(mk_npu(npu, property, &place), place, text, size);
+    int64_t place = 0;
+    bool determined = mk_npu(npu, property, &place); /* before place is read */
+    return copy_text(determined, place, text, size);
 }
 
 /* ---- lists --------------------------------------------------------------------------------- */
