@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from diagnose.ascend import CAUSES as ASCEND_CAUSES
+from diagnose.ascend import CHECKS as ASCEND_CHECKS
 from diagnose.checks import Check
 from diagnose.nvidia import CAUSES as NVIDIA_CAUSES
 from diagnose.nvidia import CHECKS as NVIDIA_CHECKS
@@ -30,4 +32,5 @@ class Family:
 
 FAMILIES: tuple[Family, ...] = (
     Family("nvidia", "gpu", "diagnose.nvidia.reader", NVIDIA_CHECKS, NVIDIA_CAUSES),
+    Family("ascend", "npu", "diagnose.ascend.reader", ASCEND_CHECKS, ASCEND_CAUSES),
 )

@@ -18,12 +18,16 @@ class PciFunction:
         address: in the kernel's form, such as ``0000:18:00.0``.
         vendor, device: PCI ids.
         upstream: the bridges between it and the root, as addresses.
+        width, width_max: lanes of its link now, and what card and slot can have; None where the
+            kernel doesn't tell.
     """
 
     address: str
     vendor: int
     device: int
     upstream: tuple[str, ...] = ()
+    width: int | None = None
+    width_max: int | None = None
 
 
 def accelerators(family: str, sysfs: Path) -> tuple[PciFunction, ...] | None:
@@ -44,7 +48,16 @@ def accelerators(family: str, sysfs: Path) -> tuple[PciFunction, ...] | None:
         if vendor != _VENDORS[family] or class_ >> 8 not in _CLASSES[family]:
             continue
         if not _passed_through(path):
-            found.append(PciFunction(address, vendor, _number(path / "device"), _upstream(path)))
+            found.append(
+                PciFunction(
+                    address,
+                    vendor,
+                    device=_number(path / "device"),
+                    upstream=_upstream(path),
+                    width=_lanes(path / "current_link_width"),
+                    width_max=_lanes(path / "max_link_width"),
+                )
+            )
     return tuple(found)
 
 
@@ -83,3 +96,12 @@ def _number(path: Path) -> int:
         return int(path.read_text(), 16)
     except (OSError, ValueError):
         return 0
+
+
+def _lanes(path: Path) -> int | None:
+    """Return a link's width; None without one, for which the kernel writes 0 or 255."""
+    try:
+        lanes = int(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return lanes if 0 < lanes <= 32 else None
