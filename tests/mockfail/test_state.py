@@ -1,0 +1,233 @@
+"""The state file: what Python writes is what the library reads, and nothing else gets in."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mockfail import state_file
+from mockfail.errors import MockError, MockUsageError
+from mockfail.nodes import node
+from mockfail.properties import NOT_SUPPORTED, PROPERTIES, Property, Scope
+from mockfail.state import Call, Event, Gpu, Node, Override, Process, State, Value, When
+
+Ask = Callable[..., str]
+
+
+def shown(value: Value) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+@pytest.mark.parametrize("words", ["h100x8", "a10x2,l4x1", "910bx8", "v100-32g-sxm2 x64"])
+def test_every_reading_of_a_node_arrives(mock, probe: Ask, words: str) -> None:
+    simulated = node(words)
+    mock.write(State(simulated, mode="standalone"))
+    for name, value in simulated.values.items():
+        assert probe("node", 0, name) == shown(value)
+    every = len(simulated.gpus) - 1
+    for index in {0, every} if simulated.gpus else set():
+        gpu = simulated.gpus[index]
+        for name, value in gpu.values.items():
+            assert probe("gpu", index, name) == shown(value)
+        for place, link in enumerate(gpu.links):
+            for name, value in link.items():
+                assert probe("link", index, name, place) == shown(value)
+    for index, npu in enumerate(simulated.npus):
+        for name, value in npu.items():
+            assert probe("npu", index, name) == shown(value)
+
+
+def test_of_a_device_that_is_not_there_nothing_is_known(mock, probe: Ask) -> None:
+    mock.write(State(node("a10x2"), mode="standalone"))
+    assert probe("gpu", 2, "temperature_c") == str(NOT_SUPPORTED)
+    assert probe("link", 0, "active", 17) == str(NOT_SUPPORTED)
+    assert probe("npu", 63, "health") == str(NOT_SUPPORTED)
+
+
+def values(entry: Property) -> st.SearchStrategy[Value]:
+    if entry.type == "bool":
+        return st.booleans()
+    if entry.type == "int":
+        return st.integers(-(2**63) + 1, 2**63 - 1)
+    return st.text(
+        st.characters(exclude_categories=("C", "Z")), max_size=20
+    )  # printable, as the probe answers in lines
+
+
+@st.composite
+def overrides(draw: st.DrawFn) -> Override:
+    scope: Scope = draw(st.sampled_from(["node", "gpu", "link", "npu"]))
+    entry = draw(st.sampled_from(PROPERTIES[scope]))
+    index = 0 if scope == "node" else draw(st.integers(0, 3))
+    link = draw(st.integers(0, 2)) if scope == "link" else None
+    started = draw(st.sampled_from([When(), When(for_s=0.0), When(start_s=1e9), When(start_s=1.0)]))
+    return Override(scope, entry.name, draw(values(entry)), index, link, started)
+
+
+@given(given=st.lists(overrides(), max_size=12))
+def test_of_several_overrides_that_hold_the_last_wins(given: list[Override]) -> None:
+    """Folding into readings and rules says the same as walking through all overrides."""
+    state = State(node("a10x2"), overrides=tuple(given))
+    encoder = state_file._Encoder(state)
+    encoder.encode()
+    for override in given:
+        same = [
+            o for o in given
+            if (o.scope, o.name, o.index, o.link)
+            == (override.scope, override.name, override.index, override.link)
+        ]  # fmt: skip
+        last = max((i for i, o in enumerate(same) if o.when == When()), default=-1)
+        cell = encoder.cell(override)
+        assert encoder.is_set[cell] == (last >= 0)
+        kept = [rule for _, rule, _ in encoder.rules if encoder.cell(rule) == cell]
+        assert kept == same[last + 1 :]
+
+
+def test_a_fault_moves_from_the_healthy_value_over_its_ramp(mock, probe: Ask) -> None:
+    started = time.clock_gettime(time.CLOCK_BOOTTIME)
+    hot = Override("gpu", "temperature_c", 10_000_000, when=When(ramp_s=1000.0))
+    healthy = node("a10x1")
+    mock.write(State(healthy, "standalone", (hot,), started_s=started - 500))
+    halfway = int(probe("gpu", 0, "temperature_c"))
+    assert 4_990_000 < halfway < 5_600_000  # the test has 50 s to come here
+    again = int(probe("gpu", 0, "temperature_c"))
+    assert again >= halfway
+
+
+@pytest.mark.parametrize(
+    ("when", "holds"),
+    [
+        (When(), True),
+        (When(start_s=100.0), True),
+        (When(start_s=10_000.0), False),
+        (When(for_s=10_000.0), True),
+        (When(for_s=100.0), False),
+        (When(start_s=100.0, for_s=10_000.0), True),
+        (When(probability=0.0), False),
+        (When(after_calls=10**9), False),
+    ],
+)
+def test_conditions_hold_when_they_should(mock, probe: Ask, when: When, holds: bool) -> None:
+    started = time.clock_gettime(time.CLOCK_BOOTTIME) - 1000
+    fault = Override("gpu", "temperature_c", 97, when=when)
+    mock.write(State(node("a10x1"), "standalone", (fault,), started_s=started))
+    assert (probe("gpu", 0, "temperature_c") == "97") == holds
+
+
+def test_after_calls_counts_the_calls_of_the_process(mock, probe: Ask) -> None:
+    fault = Override("gpu", "temperature_c", 97, when=When(after_calls=3))
+    mock.write(State(node("a10x1"), "standalone", (fault,)))
+    seen = [probe("gpu", 0, "temperature_c") == "97" for _ in range(6)]
+    assert seen == [False, False, False, True, True, True]
+
+
+def test_a_probability_is_the_share_of_calls(mock, probe: Ask) -> None:
+    fault = Override("gpu", "temperature_c", 97, when=When(probability=0.25))
+    mock.write(State(node("a10x1"), "standalone", (fault,)))
+    hits = sum(probe("gpu", 0, "temperature_c") == "97" for _ in range(2000))
+    assert 400 < hits < 600  # five standard deviations
+
+
+def test_an_overlay_says_only_what_faults_set(mock, probe: Ask) -> None:
+    fault = Override("gpu", "temperature_c", 97)
+    mock.write(State(node("a10x1"), "overlay", (fault,)))
+    assert probe("gpu", 0, "temperature_c") == "97"
+    assert probe("gpu", 0, "power_mw") == "-"
+    assert probe("gpu", 7, "temperature_c") == "-"
+
+
+def test_head_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    state_file.write(State(node("a10x2"), started_s=5.0, expires_s=7.5), path)
+    first = state_file.read(path)
+    assert (first.started_s, first.expires_s, first.gpus, first.npus) == (5.0, 7.5, 2, 0)
+    state_file.write(State(node("a10x2"), started_s=5.0), path)
+    assert state_file.read(path).generation != first.generation
+    assert state_file.read(path).expires_s is None
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda data: data[:50], "no state file"),
+        (lambda data: b"X" + data[1:], "no state file"),
+        (lambda data: data[:-1], "damaged"),
+        (lambda data: data[:200] + b"\xff" + data[201:], "damaged"),
+        (lambda data: data[:8] + b"\x63" + data[9:], "another version"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, change: Callable[[bytes], bytes], says: str) -> None:
+    path = tmp_path / "state"
+    path.write_bytes(change(state_file.encode(State(node("a10x1")))))
+    with pytest.raises(MockError, match=says):
+        state_file.read(path)
+
+
+ONE = node("a10x1")
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        (State(ONE, overrides=(Override("gpu", "temprature_c", 1),)), "no reading temprature_c"),
+        (State(ONE, overrides=(Override("gpu", "temperature_c", "hot"),)), "an integer"),
+        (State(ONE, overrides=(Override("gpu", "temperature_c", True),)), "an integer"),
+        (State(ONE, overrides=(Override("gpu", "lost", 7),)), "true or false"),
+        (State(ONE, overrides=(Override("gpu", "name", 7),)), "a text"),
+        (State(ONE, overrides=(Override("gpu", "name", "x" * 96),)), "96 bytes"),
+        (State(ONE, overrides=(Override("gpu", "name", "a\0b"),)), "NUL"),
+        (State(ONE, overrides=(Override("gpu", "power_mw", 2**63),)), "64-bit"),
+        (State(ONE, overrides=(Override("gpu", "lost", True, 64),)), "gpus 0 to 63"),
+        (State(ONE, overrides=(Override("gpu", "lost", True, -1),)), "count from 0"),
+        (State(ONE, overrides=(Override("link", "active", False, 0, 18),)), "links 0 to 17"),
+        (State(ONE, overrides=(Override("link", "active", False),)), "link None"),
+        (
+            State(ONE, overrides=(Override("gpu", "lost", True, when=When(ramp_s=1)),)),
+            "is no number",
+        ),
+        (
+            State(ONE, overrides=(Override("gpu", "lost", True, when=When(probability=2)),)),
+            "is no condition",
+        ),
+        (State(ONE, processes={0: (Process(1, 1),) * 33}), "33 processes"),
+        (State(ONE, codes={0: (1,) * 33}), "33 codes"),
+        (State(ONE, events=(Event(0, 8, 79),) * 1025), "1025 events"),
+        (State(ONE, calls=(Call("nvmlInit_v2", error=9),) * 1025), "1025 failing calls"),
+    ],
+)
+def test_what_cannot_be_is_refused(state: State, says: str) -> None:
+    with pytest.raises(MockUsageError, match=says):
+        state_file.encode(state)
+
+
+def test_a_folder_that_is_gone_is_an_error_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "gone" / "state"
+    with pytest.raises(MockError, match="No such file") as raised:
+        state_file.write(State(ONE), path)
+    assert raised.value.target == str(path)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()  # a file can't replace it
+    (tmp_path / "state" / "kept").touch()
+    with pytest.raises(MockError):
+        state_file.write(State(ONE), tmp_path / "state")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
+
+
+def test_sixty_four_gpus_with_every_link_fit(mock, probe: Ask) -> None:
+    large = node("h100x64")
+    gpus = tuple(replace(gpu, processes=(Process(1, 2),) * 32) for gpu in large.gpus)
+    mock.write(State(replace(large, gpus=gpus), "standalone"))
+    assert probe("gpu", 63, "uuid") == gpus[63].values["uuid"]
+
+
+def test_a_node_of_nothing_is_one(mock, probe: Ask) -> None:
+    mock.write(State(Node({}, (Gpu({}),)), "standalone"))
+    assert probe("gpu", 0, "name") == ""
+    assert probe("gpu", 0, "power_mw") == str(NOT_SUPPORTED)
