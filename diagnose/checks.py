@@ -67,7 +67,7 @@ class Context:
     timeout_s: float = 10.0
 
 
-OfDevice = Callable[[DeviceFacts, Context], Iterable[Sign]]
+OfDevice = Callable[[DeviceFacts, Context], Iterable[Sign | Unchecked]]
 OfNode = Callable[[Facts, Context], Iterable[Sign | Unchecked]]
 
 
@@ -173,7 +173,9 @@ def run_checks(
         elif check.of_device is not None:
             for device in facts.devices:
                 if device.answers:
-                    signs = chain(_unread(check, device), check.of_device(device, context))
+                    signs: chain[Sign | Unchecked] = chain(
+                        _unread(check, device), check.of_device(device, context)
+                    )
                     outcome.add(check, device.device, signs, overrides)
     outcome.findings = _settled(outcome.findings, causes)
     return outcome

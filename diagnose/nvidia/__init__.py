@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 
 from diagnose.checks import Check
-from diagnose.nvidia import driver, kernel
+from diagnose.nvidia import driver, kernel, links, memory, peers, thermal
 
 CHECKS: tuple[Check, ...] = (
     *driver.CHECKS,
     *kernel.CHECKS,
+    *memory.CHECKS,
+    *links.CHECKS,
+    *thermal.CHECKS,
+    *peers.CHECKS,
 )
 
 _DRIVER = frozenset(
@@ -41,7 +45,7 @@ CAUSES: Mapping[str, frozenset[str]] = {
     "NV-CLOCKS-LOW": _SLOWDOWNS,
     "NV-OUTLIER": _SLOWDOWNS | {"NV-CLOCKS-LOW"},
     "NV-NVLINK-DOWN": frozenset({"NV-FABRIC-NOT-READY"}),
-    "NV-ECC-UNCORRECTABLE-AGGREGATE": _MEMORY,
+    "NV-ECC-UNCORRECTABLE-AGGREGATE": _MEMORY | {"NV-RETIRED-PAGES-DBE"},
     "NV-RECOVERY-ACTION": _MEMORY | {"NV-NVLINK-DOWN", "NV-FABRIC-NOT-READY"},
     "NV-ECC-MODE-DRIFT": frozenset({"NV-ECC-MODE-PENDING"}),
     "NV-MEMORY-LEAK": frozenset({"NV-ZOMBIE-PROCESS"}),
