@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := .make
 PYTEST_FLAGS ?=
+NATIVE := $(filter-out %.so %.so.1 %/__pycache__,$(wildcard mockfail/native/*)) mockfail/properties.py
 
 .PHONY: demo test check lint test-real bench man clean
 
-demo: $(STAMP)/base
+demo: $(STAMP)/base $(STAMP)/native
 	$(BIN)/aibrixctl demo --out demo-out $(if $(TRACE),--trace $(TRACE))
 
-test: $(STAMP)/dev $(STAMP)/system
+test: $(STAMP)/dev $(STAMP)/native $(STAMP)/system
 	$(MAKE) --no-print-directory check
 
 check: lint
@@ -22,17 +23,17 @@ lint:
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test-real: $(STAMP)/dev $(STAMP)/system
+test-real: $(STAMP)/dev $(STAMP)/native $(STAMP)/system
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m real
 
-bench: $(STAMP)/dev
+bench: $(STAMP)/dev $(STAMP)/native
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 man: $(STAMP)/dev
 	$(BIN)/python -m aibrixctl.manpages man
 
 clean:
-	rm -rf $(VENV) $(STAMP) build dist demo-out *.egg-info
+	rm -rf $(VENV) $(STAMP) build dist demo-out *.egg-info mockfail/native/*.so*
 
 $(STAMP)/venv:
 	@mkdir -p $(STAMP)
@@ -43,8 +44,19 @@ $(STAMP)/venv:
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@touch $@
 
-$(STAMP)/base: $(STAMP)/venv pyproject.toml
+$(STAMP)/compiler:
+	@mkdir -p $(STAMP)
+	@command -v $${CC:-cc} >/dev/null || tools/system-packages gcc libc6-dev || \
+	  echo "without a C compiler everything works but mock-fail" >&2
+	@touch $@
+
+$(STAMP)/base: $(STAMP)/venv $(STAMP)/compiler pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+# The editable install has compiled them once; this follows the sources.
+$(STAMP)/native: $(STAMP)/base $(NATIVE)
+	@if command -v $${CC:-cc} >/dev/null; then $(BIN)/python -m mockfail.native; fi
 	@touch $@
 
 $(STAMP)/dev: $(STAMP)/base

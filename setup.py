@@ -7,7 +7,7 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent))  # the build has no such path in isolation
 
 from mockfail.native import build
 
@@ -17,8 +17,8 @@ class BuildNative(build_ext):
 
     def get_ext_filename(self, fullname: str) -> str:
         """Return the library's own name, without Python's suffix."""
-        library = fullname.rpartition(".")[2]
-        return str(Path("mockfail", "native", build.FILES[library]))
+        *packages, library = fullname.split(".")
+        return str(Path(*packages, build.FILES[library]))
 
     def build_extension(self, ext: Extension) -> None:
         """Compile one; without a compiler everything but mock-fail is installed."""
@@ -37,10 +37,15 @@ class AnyPython(bdist_wheel):
         return ("py3", "none", super().get_tag()[2])
 
 
+def relative(paths: list[str]) -> list[str]:
+    """Return the paths from here, as setuptools wants them."""
+    return [str(Path(path).relative_to(Path(__file__).parent)) for path in paths]
+
+
 setup(
     cmdclass={"build_ext": BuildNative, "bdist_wheel": AnyPython},
     ext_modules=[
-        Extension(f"mockfail.native.{name}", build.sources(name), optional=True)
+        Extension(f"mockfail.native.{name}", relative(build.sources(name)), optional=True)
         for name in build.FILES
     ],
 )

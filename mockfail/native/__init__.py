@@ -4,6 +4,7 @@
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def library_paths() -> tuple[Path, ...]:
                 "mock.native",
                 "the native library of mock-fail was not compiled with this installation",
                 hint="install a C compiler (Debian: apt-get install gcc libc6-dev), then run "
-                "pip install --force-reinstall --no-deps aibrixctl",
+                f"{sys.executable} -m mockfail.native",
                 target=str(path),
             )
     return paths
