@@ -167,10 +167,10 @@ def _failure(error: DcmiError) -> Failure:
 
 
 def _of_driver(error: DcmiError) -> Failure:
-    """Return what an error means where no single NPU is asked: nothing is lost by it."""
+    """Return what an error means where no single NPU is asked."""
     found = _failure(error)
-    kind: FailureKind = "no_permission" if found.kind == "no_permission" else "error"
-    return Failure(kind, found.text, found.number)
+    kinds: dict[FailureKind, FailureKind] = {"lost": "not_loaded", "no_permission": "no_permission"}
+    return Failure(kinds.get(found.kind, "error"), found.text, found.number)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,13 @@
 
 enum { MIB = 1 << 20, MW_PER_POWER = 100, MV_PER_VOLTAGE = 10 };
 
-void dcmi_copy(void *to, size_t size, const char *text)
-{
+void dcmi_copy(void *to, size_t size, const char *text) {
     memset(to, 0, size);
     for (size_t at = 0; at + 1 < size && text[at] != 0; at++)
         ((char *)to)[at] = text[at];
 }
 
-int dcmi_place(int card, int device, const void *out, unsigned *npu)
-{
+int dcmi_place(int card, int device, const void *out, unsigned *npu) {
     int logic;
     if (out == NULL)
         return DCMI_INVALID_PARAMETER;
@@ -29,12 +27,11 @@ int dcmi_place(int card, int device, const void *out, unsigned *npu)
     return known ? DCMI_DEVICE_NOT_EXIST : DCMI_ELSEWHERE;
 }
 
-/* ---- readings that are one number -------------------------------------------------------------- */
+/* ---- readings that are one number -------------------------------------------------------- */
 
 /* Turns the driver's answer into ours; `unit` is how many of the property's units one of DCMI's
  * has. A driver that fails is believed unless a fault says the value. */
-static int judged(unsigned npu, mk_npu_property property, int64_t unit, int real, int64_t *number)
-{
+static int judged(unsigned npu, mk_npu_property property, int64_t unit, int real, int64_t *number) {
     int64_t now;
     if (real == DCMI_OK)
         now = mk_npu_over(npu, property, *number * unit);
@@ -48,8 +45,7 @@ static int judged(unsigned npu, mk_npu_property property, int64_t unit, int real
 
 /* A function (card, device, out) whose result is one number. */
 #define NUMBER(own, name, type, property, unit)                                                  \
-    static int own(int card, int device, type *out)                                              \
-    {                                                                                            \
+    static int own(int card, int device, type *out) {                                            \
         unsigned npu;                                                                            \
         int status = dcmi_place(card, device, out, &npu);                                        \
         if (status < 0)                                                                          \
@@ -72,8 +68,7 @@ NUMBER(own_network_health, dcmi_get_device_network_health, unsigned, MK_NPU_NETW
 /* A function (card, device, which, out); NO_PROPERTY is one that a simulated NPU reads as zero. */
 enum { NO_PROPERTY = -1, NOT_THERE = -2 };
 
-static int chosen(int property, unsigned npu, int real, unsigned *out)
-{
+static int chosen(int property, unsigned npu, int real, unsigned *out) {
     int64_t number = *out;
     if (real == DCMI_OK && property < 0)
         return real;
@@ -88,8 +83,7 @@ static int chosen(int property, unsigned npu, int real, unsigned *out)
     return status;
 }
 
-static int clock_property(int which)
-{
+static int clock_property(int which) {
     switch (which) {
     case DCMI_CLOCK_HBM:
         return MK_NPU_HBM_CLOCK_MHZ;
@@ -100,8 +94,7 @@ static int clock_property(int which)
     }
 }
 
-static int own_clock(int card, int device, int which, unsigned *mhz)
-{
+static int own_clock(int card, int device, int which, unsigned *mhz) {
     unsigned npu, now = 0;
     int status = dcmi_place(card, device, mhz, &npu);
     if (status < 0)
@@ -114,8 +107,7 @@ static int own_clock(int card, int device, int which, unsigned *mhz)
 }
 
 /* Percent of HBM in use, which no property holds by itself. */
-static int hbm_percent(unsigned npu, int real, unsigned *percent)
-{
+static int hbm_percent(unsigned npu, int real, unsigned *percent) {
     int64_t used, size;
     if (!mk_npu(npu, MK_NPU_HBM_USED_BYTES, &used) || !mk_npu(npu, MK_NPU_HBM_TOTAL_BYTES, &size))
         return real;
@@ -125,8 +117,7 @@ static int hbm_percent(unsigned npu, int real, unsigned *percent)
     return DCMI_OK;
 }
 
-static int use_property(int which)
-{
+static int use_property(int which) {
     switch (which) {
     case DCMI_USE_AICORE:
     case DCMI_USE_VECTOR:
@@ -142,8 +133,7 @@ static int use_property(int which)
     }
 }
 
-static int own_use(int card, int device, int which, unsigned *percent)
-{
+static int own_use(int card, int device, int which, unsigned *percent) {
     unsigned npu, now = 0;
     int status = dcmi_place(card, device, percent, &npu);
     if (status < 0)
@@ -160,34 +150,9 @@ static int own_use(int card, int device, int which, unsigned *percent)
     return status;
 }
 
-/* ---- readings that are a structure ------------------------------------------------------------- */
+/* ---- readings that are a structure ------------------------------------------------------- */
 
-/* Fill `out` as the driver does, or with zeros for a simulated NPU; returns early on an error, and
- * with the driver's answer for what is no NPU of ours. */
-#define START(name, own, npu, out, ...)                                                          \
-    do {                                                                                         \
-        int place_ = dcmi_place(card, device, out, &(npu));                                      \
-        if (place_ < 0)                                                                          \
-            return place_;                                                                       \
-        if (mk_mode_now() == MK_STANDALONE) {                                                    \
-            memset(out, 0, sizeof *(out));                                                       \
-            break;                                                                               \
-        }                                                                                        \
-        int real_ = REAL(name, own, __VA_ARGS__);                                                \
-        if (real_ != DCMI_OK || place_ == DCMI_ELSEWHERE)                                        \
-            return real_;                                                                        \
-    } while (0)
-
-/* Put a property into a member, unless the NPU has no such reading. */
-#define PUT(member, npu, property, unit)                                                         \
-    do {                                                                                         \
-        int64_t now_ = mk_npu_over(npu, property, (int64_t)(member) * (unit));                   \
-        if (now_ != MK_NOT_SUPPORTED)                                                            \
-            (member) = (__typeof__(member))(now_ / (unit));                                      \
-    } while (0)
-
-static void put_hbm(unsigned npu, dcmi_hbm *out, int64_t unit)
-{
+static void put_hbm(unsigned npu, dcmi_hbm *out, int64_t unit) {
     PUT(out->size_mib, npu, MK_NPU_HBM_TOTAL_BYTES, unit);
     PUT(out->used_mib, npu, MK_NPU_HBM_USED_BYTES, unit);
     PUT(out->clock_mhz, npu, MK_NPU_HBM_CLOCK_MHZ, 1);
@@ -195,8 +160,7 @@ static void put_hbm(unsigned npu, dcmi_hbm *out, int64_t unit)
     PUT(out->bandwidth_percent, npu, MK_NPU_HBM_BANDWIDTH_PERCENT, 1);
 }
 
-static int own_hbm(int card, int device, dcmi_hbm *out)
-{
+static int own_hbm(int card, int device, dcmi_hbm *out) {
     unsigned npu = 0;
     START(dcmi_get_device_hbm_info, own_hbm, npu, out, card, device, out);
     put_hbm(npu, out, MIB);
@@ -204,16 +168,14 @@ static int own_hbm(int card, int device, dcmi_hbm *out)
 }
 
 /* The older call has the same members, with sizes in KiB. */
-static int own_hbm_v1(int card, int device, dcmi_hbm *out)
-{
+static int own_hbm_v1(int card, int device, dcmi_hbm *out) {
     unsigned npu = 0;
     START(dcmi_get_hbm_info, own_hbm_v1, npu, out, card, device, out);
     put_hbm(npu, out, 1024);
     return DCMI_OK;
 }
 
-static int own_ecc(int card, int device, int memory, dcmi_ecc *out)
-{
+static int own_ecc(int card, int device, int memory, dcmi_ecc *out) {
     unsigned npu = 0;
     START(dcmi_get_device_ecc_info, own_ecc, npu, out, card, device, memory, out);
     if (memory != DCMI_MEMORY_HBM)
@@ -230,15 +192,18 @@ static int own_ecc(int card, int device, int memory, dcmi_ecc *out)
 }
 
 /* The 910B has no memory but HBM: size and use of the other are zero. */
-static int own_memory_v3(int card, int device, dcmi_memory_v3 *out)
-{
-    unsigned npu = 0;
-    START(dcmi_get_device_memory_info_v3, own_memory_v3, npu, out, card, device, out);
-    return DCMI_OK;
-}
+#define OTHER_MEMORY(own, name, type)                                                            \
+    static int own(int card, int device, type *out) {                                            \
+        unsigned npu = 0;                                                                        \
+        START(name, own, npu, out, card, device, out);                                           \
+        return DCMI_OK;                                                                          \
+    }
 
-static void put_use(unsigned npu, dcmi_utilization *out)
-{
+OTHER_MEMORY(own_memory_v1, dcmi_get_memory_info, dcmi_memory)
+OTHER_MEMORY(own_memory_v2, dcmi_get_device_memory_info_v2, dcmi_memory)
+OTHER_MEMORY(own_memory_v3, dcmi_get_device_memory_info_v3, dcmi_memory_v3)
+
+static void put_use(unsigned npu, dcmi_utilization *out) {
     PUT(out->cube_percent, npu, MK_NPU_AICORE_UTILIZATION_PERCENT, 1);
     PUT(out->vector_percent, npu, MK_NPU_AICORE_UTILIZATION_PERCENT, 1);
     PUT(out->aicore_percent, npu, MK_NPU_AICORE_UTILIZATION_PERCENT, 1);
@@ -246,8 +211,7 @@ static void put_use(unsigned npu, dcmi_utilization *out)
 }
 
 #define USE_OF_ALL(own, name)                                                                    \
-    static int own(int card, int device, dcmi_utilization *out)                                  \
-    {                                                                                            \
+    static int own(int card, int device, dcmi_utilization *out) {                                \
         unsigned npu = 0;                                                                        \
         START(name, own, npu, out, card, device, out);                                           \
         put_use(npu, out);                                                                       \
@@ -257,176 +221,9 @@ static void put_use(unsigned npu, dcmi_utilization *out)
 USE_OF_ALL(own_use_all, dcmi_get_device_multi_utilization_rate)
 USE_OF_ALL(own_use_all_period, dcmi_get_device_multi_utilization_rate_period)
 
-/* ---- what the NPU is --------------------------------------------------------------------------- */
+/* ---- fault codes ------------------------------------------------------------------------- */
 
-static void put_chip(unsigned npu, dcmi_chip *chip)
-{
-    char name[MK_STRING_BYTES];
-    if (mk_mode_now() == MK_STANDALONE) {
-        dcmi_copy(chip->type, sizeof chip->type, "Ascend");
-        dcmi_copy(chip->version, sizeof chip->version, "V1");
-    }
-    if (mk_npu_text(npu, MK_NPU_NAME, name, sizeof name))
-        dcmi_copy(chip->name, sizeof chip->name, name);
-    PUT(chip->aicore_count, npu, MK_NPU_AICORE_COUNT, 1);
-}
-
-static int own_chip(int card, int device, dcmi_chip *out)
-{
-    unsigned npu = 0;
-    START(dcmi_get_device_chip_info, own_chip, npu, out, card, device, out);
-    put_chip(npu, out);
-    return DCMI_OK;
-}
-
-static int own_chip_v2(int card, int device, dcmi_chip_v2 *out)
-{
-    char name[MK_STRING_BYTES];
-    unsigned npu = 0;
-    START(dcmi_get_device_chip_info_v2, own_chip_v2, npu, out, card, device, out);
-    put_chip(npu, &out->chip);
-    if (mk_npu_text(npu, MK_NPU_NAME, name, sizeof name))
-        dcmi_copy(out->npu_name, sizeof out->npu_name, name);
-    return DCMI_OK;
-}
-
-static int own_type(int card, int device, int *type)
-{
-    unsigned npu;
-    int status = dcmi_place(card, device, type, &npu);
-    if (status == DCMI_ELSEWHERE)
-        return REAL(dcmi_get_device_type, own_type, card, device, type);
-    if (status == DCMI_OK)
-        *type = DCMI_UNIT_NPU;
-    return status;
-}
-
-/* The next hexadecimal number of a text, or false at its end. */
-static bool next_number(const char **at, unsigned *number)
-{
-    static const char digits[] = "0123456789abcdef";
-    const char *found = NULL;
-    for (; **at != 0; ++*at)
-        if ((found = memchr(digits, **at | 0x20, 16)) != NULL)
-            break;
-    if (found == NULL)
-        return false;
-    for (*number = 0; **at != 0 && (found = memchr(digits, **at | 0x20, 16)) != NULL; ++*at)
-        *number = *number << 4 | (unsigned)(found - digits);
-    return true;
-}
-
-/* domain, bus, device and function of the address that the mock gives. */
-static bool address(unsigned npu, unsigned part[4])
-{
-    char text[MK_STRING_BYTES];
-    const char *at = text;
-    if (!mk_npu_text(npu, MK_NPU_PCI_BUS_ID, text, sizeof text))
-        return false;
-    for (int each = 0; each < 4; each++)
-        if (!next_number(&at, &part[each]))
-            return false;
-    return true;
-}
-
-static bool identity(unsigned npu, unsigned *vendor, unsigned *device)
-{
-    int64_t id;
-    if (!mk_npu(npu, MK_NPU_PCIE_DEVICE_ID, &id) || id == MK_NOT_SUPPORTED)
-        return false;
-    *vendor = (unsigned)id & 0xFFFF;
-    *device = (unsigned)id >> 16 & 0xFFFF;
-    return true;
-}
-
-static int own_pcie_v2(int card, int device, dcmi_pcie_v2 *out)
-{
-    unsigned npu = 0, part[4];
-    START(dcmi_get_device_pcie_info_v2, own_pcie_v2, npu, out, card, device, out);
-    identity(npu, &out->vendor_id, &out->device_id);
-    if (address(npu, part)) {
-        out->domain = (int)part[0];
-        out->bus = part[1], out->device = part[2], out->function = part[3];
-    }
-    return DCMI_OK;
-}
-
-static int own_pcie(int card, int device, dcmi_pcie *out)
-{
-    unsigned npu = 0, part[4];
-    START(dcmi_get_device_pcie_info, own_pcie, npu, out, card, device, out);
-    identity(npu, &out->vendor_id, &out->device_id);
-    if (address(npu, part))
-        out->bus = part[1], out->device = part[2], out->function = part[3];
-    return DCMI_OK;
-}
-
-static int own_die(int card, int device, int type, dcmi_die *out)
-{
-    char text[MK_STRING_BYTES];
-    const char *at = text;
-    unsigned npu = 0;
-    if (type != DCMI_DIE_N && type != DCMI_DIE_V)
-        return DCMI_INVALID_PARAMETER;
-    START(dcmi_get_device_die_v2, own_die, npu, out, card, device, type, out);
-    if (mk_npu_text(npu, MK_NPU_DIE_ID, text, sizeof text))
-        for (int each = 0; each < 5 && next_number(&at, &out->word[each]); each++)
-            ;
-    return DCMI_OK;
-}
-
-/* The board ids of an Atlas 800T A2, which carries eight 910B. */
-static int own_board(int card, int device, dcmi_board *out)
-{
-    unsigned npu = 0;
-    START(dcmi_get_device_board_info, own_board, npu, out, card, device, out);
-    if (mk_mode_now() == MK_STANDALONE) {
-        out->board_id = 0x30;
-        out->slot_id = npu;
-    }
-    return DCMI_OK;
-}
-
-static int own_product(int card, int device, char *text, int size)
-{
-    unsigned npu;
-    int status = dcmi_place(card, device, text, &npu);
-    if (status < 0 || size <= 0)
-        return status < 0 ? status : DCMI_INVALID_PARAMETER;
-    if (status == DCMI_ELSEWHERE || mk_mode_now() == MK_OVERLAY)
-        return REAL(dcmi_get_product_type, own_product, card, device, text, size);
-    dcmi_copy(text, (size_t)size, "Atlas 800T A2");
-    return DCMI_OK;
-}
-
-static int own_boot(int card, int device, int *stage)
-{
-    unsigned npu;
-    int status = dcmi_place(card, device, stage, &npu);
-    if (status < 0)
-        return status;
-    if (status == DCMI_ELSEWHERE || mk_mode_now() == MK_OVERLAY)
-        return REAL(dcmi_get_device_boot_status, own_boot, card, device, stage);
-    *stage = DCMI_BOOT_FINISHED;
-    return DCMI_OK;
-}
-
-static int own_processes(int card, int device, dcmi_process *list, int *count)
-{
-    unsigned npu;
-    int status = dcmi_place(card, device, list, &npu);
-    if (status < 0 || count == NULL)
-        return status < 0 ? status : DCMI_INVALID_PARAMETER;
-    if (status == DCMI_ELSEWHERE || mk_mode_now() == MK_OVERLAY)
-        return REAL(dcmi_get_device_resource_info, own_processes, card, device, list, count);
-    *count = 0;
-    return DCMI_OK;
-}
-
-/* ---- fault codes ------------------------------------------------------------------------------- */
-
-static int own_codes(int card, int device, int *count, unsigned *list, unsigned length)
-{
+static int own_codes(int card, int device, int *count, unsigned *list, unsigned length) {
     uint32_t codes[MK_MAX_CODES];
     unsigned npu, found;
     int status = dcmi_place(card, device, list, &npu);
@@ -443,8 +240,7 @@ static int own_codes(int card, int device, int *count, unsigned *list, unsigned 
     return DCMI_OK;
 }
 
-static int own_code_text(int card, int device, unsigned code, unsigned char *text, int size)
-{
+static int own_code_text(int card, int device, unsigned code, unsigned char *text, int size) {
     enum { LEAST = 48 };
     char own[] = "Simulated fault 0x00000000";
     unsigned npu;
@@ -452,14 +248,15 @@ static int own_code_text(int card, int device, unsigned code, unsigned char *tex
     if (status < 0 || size < LEAST)
         return status < 0 ? status : DCMI_INVALID_PARAMETER;
     if (status == DCMI_ELSEWHERE || mk_mode_now() == MK_OVERLAY)
-        return REAL(dcmi_get_device_errorcode_string, own_code_text, card, device, code, text, size);
+        return REAL(dcmi_get_device_errorcode_string, own_code_text, card, device, code, text,
+                    size);
     for (char *digit = own + sizeof own - 2; code != 0; code >>= 4)
         *digit-- = "0123456789ABCDEF"[code & 0xF];
     dcmi_copy(text, (size_t)size, own);
     return DCMI_OK;
 }
 
-/* ---- all of them ------------------------------------------------------------------------------- */
+/* ---- all of them ------------------------------------------------------------------------- */
 
 #define ANSWER(name, own) [FN_##name] = (void *)own
 
@@ -474,7 +271,8 @@ void *const mk_own[FN_COUNT] = {
     ANSWER(dcmi_get_device_boot_status, own_boot),
     ANSWER(dcmi_get_device_chip_info, own_chip),
     ANSWER(dcmi_get_device_chip_info_v2, own_chip_v2),
-    ANSWER(dcmi_get_device_die_v2, own_die),
+    ANSWER(dcmi_get_device_die, own_die),
+    ANSWER(dcmi_get_device_die_v2, own_die_v2),
     ANSWER(dcmi_get_device_ecc_info, own_ecc),
     ANSWER(dcmi_get_device_errorcode_string, own_code_text),
     ANSWER(dcmi_get_device_errorcode_v2, own_codes),
@@ -485,6 +283,7 @@ void *const mk_own[FN_COUNT] = {
     ANSWER(dcmi_get_device_id_in_card, own_device_ids),
     ANSWER(dcmi_get_device_logic_id, own_logic_id),
     ANSWER(dcmi_get_device_logicid_from_phyid, own_logic_of_physical),
+    ANSWER(dcmi_get_device_memory_info_v2, own_memory_v2),
     ANSWER(dcmi_get_device_memory_info_v3, own_memory_v3),
     ANSWER(dcmi_get_device_multi_utilization_rate, own_use_all),
     ANSWER(dcmi_get_device_multi_utilization_rate_period, own_use_all_period),
@@ -504,6 +303,7 @@ void *const mk_own[FN_COUNT] = {
     ANSWER(dcmi_get_driver_version, own_driver_version),
     ANSWER(dcmi_get_fault_event, own_fault_event),
     ANSWER(dcmi_get_hbm_info, own_hbm_v1),
+    ANSWER(dcmi_get_memory_info, own_memory_v1),
     ANSWER(dcmi_get_pcie_info, own_pcie),
     ANSWER(dcmi_get_product_type, own_product),
     ANSWER(dcmi_get_version, own_device_version),

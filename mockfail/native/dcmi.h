@@ -1,6 +1,7 @@
 /* What the parts of our DCMI share.
  *
- * dcmi.c         readings of one NPU, and the table of all our answers
+ * dcmi.c         readings of one NPU, its fault codes, and the table of all our answers
+ * dcmi_chip.c    what an NPU is
  * dcmi_ids.c     which cards and NPUs there are, their ids, versions
  * dcmi_events.c  fault events
  */
@@ -8,6 +9,7 @@
 #define MOCKFAIL_DCMI_H
 
 #include <stddef.h>
+#include <string.h>
 
 #include "dcmi_types.h"
 #include "mock.h"
@@ -22,6 +24,30 @@
  * but may be a chip that the driver knows (the board's controller). */
 enum { DCMI_ELSEWHERE = 1 };
 int dcmi_place(int card, int device, const void *out, unsigned *npu);
+
+/* Fill `out` as the driver does, or with zeros for a simulated NPU; returns early on an error, and
+ * with the driver's answer for what is no NPU of ours. */
+#define START(name, own, npu, out, ...)                                                          \
+    do {                                                                                         \
+        int place_ = dcmi_place(card, device, out, &(npu));                                      \
+        if (place_ < 0)                                                                          \
+            return place_;                                                                       \
+        if (mk_mode_now() == MK_STANDALONE) {                                                    \
+            memset(out, 0, sizeof *(out));                                                       \
+            break;                                                                               \
+        }                                                                                        \
+        int real_ = REAL(name, own, __VA_ARGS__);                                                \
+        if (real_ != DCMI_OK || place_ == DCMI_ELSEWHERE)                                        \
+            return real_;                                                                        \
+    } while (0)
+
+/* Put a property into a member, unless the NPU has no such reading. */
+#define PUT(member, npu, property, unit)                                                         \
+    do {                                                                                         \
+        int64_t now_ = mk_npu_over(npu, property, (int64_t)(member) * (unit));                   \
+        if (now_ != MK_NOT_SUPPORTED)                                                            \
+            (member) = (__typeof__(member))(now_ / (unit));                                      \
+    } while (0)
 
 /* Copies as much as fits, with a closing NUL; the rest is cleared. */
 void dcmi_copy(void *to, size_t size, const char *text);
@@ -44,6 +70,19 @@ int own_driver_version(char *text, unsigned size);
 int own_device_version(int card, int device, char *text, unsigned size, int *length);
 int own_driver_health(unsigned *health);
 int own_driver_codes(int *count, unsigned *list, unsigned length);
+
+/* dcmi_chip.c */
+int own_chip(int card, int device, dcmi_chip *out);
+int own_chip_v2(int card, int device, dcmi_chip_v2 *out);
+int own_type(int card, int device, int *type);
+int own_pcie_v2(int card, int device, dcmi_pcie_v2 *out);
+int own_pcie(int card, int device, dcmi_pcie *out);
+int own_die(int card, int device, dcmi_die *out);
+int own_die_v2(int card, int device, int type, dcmi_die *out);
+int own_board(int card, int device, dcmi_board *out);
+int own_product(int card, int device, char *text, int size);
+int own_boot(int card, int device, int *stage);
+int own_processes(int card, int device, dcmi_process *list, int *count);
 
 /* dcmi_events.c */
 int own_subscribe(int card, int device, dcmi_filter filter, dcmi_handler handler);

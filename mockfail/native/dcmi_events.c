@@ -3,12 +3,9 @@
  * Whoever subscribes is called from a thread of ours, which looks at the codes ten times a second.
  * As with the driver, a process subscribes once.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "dcmi.h"
+#include "state.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -29,18 +26,16 @@ typedef struct {
     int serial;
 } watch;
 
-static bool contains(const seen_codes *codes, uint32_t code)
-{
+static bool contains(const seen_codes *codes, uint32_t code) {
     for (unsigned at = 0; at < codes->count; at++)
         if (codes->code[at] == code)
             return true;
     return false;
 }
 
-/* ---- one event --------------------------------------------------------------------------------- */
+/* ---- one event --------------------------------------------------------------------------- */
 
-static bool wanted(const dcmi_filter *filter, const dcmi_fault *fault)
-{
+static bool wanted(const dcmi_filter *filter, const dcmi_fault *fault) {
     if ((filter->by & DCMI_FILTER_CODE) && fault->code != filter->code)
         return false;
     if ((filter->by & DCMI_FILTER_SEVERITY) && fault->severity < filter->severity)
@@ -48,16 +43,14 @@ static bool wanted(const dcmi_filter *filter, const dcmi_fault *fault)
     return !(filter->by & DCMI_FILTER_NODE_TYPE) || fault->node_type == filter->node_type;
 }
 
-static unsigned char severity_of(unsigned npu)
-{
+static unsigned char severity_of(unsigned npu) {
     enum { MAJOR = 2, CRITICAL = 3 };
     int64_t health;
     bool said = mk_npu(npu, MK_NPU_HEALTH, &health) && health > 0 && health <= CRITICAL;
     return said ? (unsigned char)health : MAJOR;
 }
 
-static void describe(dcmi_event *event, unsigned npu, uint32_t code, bool begun, int serial)
-{
+static void describe(dcmi_event *event, unsigned npu, uint32_t code, bool begun, int serial) {
     int logic = dcmi_logic_id(npu);
     memset(event, 0, sizeof *event);
     event->fault.code = code;
@@ -72,8 +65,7 @@ static void describe(dcmi_event *event, unsigned npu, uint32_t code, bool begun,
 
 /* Finds one change since the last look that the filter lets through, and notes it; false when
  * there is none. A code that ended is told before one that began. */
-static bool next_change(watch *state, unsigned npu, const dcmi_filter *filter, dcmi_event *event)
-{
+static bool next_change(watch *state, unsigned npu, const dcmi_filter *filter, dcmi_event *event) {
     seen_codes *old = &state->npus[npu], now = {.count = 0};
     if (!mk_codes(npu, now.code, &now.count))
         now.count = 0;
@@ -97,16 +89,14 @@ static bool next_change(watch *state, unsigned npu, const dcmi_filter *filter, d
     return false;
 }
 
-static void nap(int milliseconds)
-{
+static void nap(int milliseconds) {
     struct timespec left = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
     while (nanosleep(&left, &left) != 0 && errno == EINTR)
         ;
 }
 
 /* NPUs that a call on (card, device) is about: all, one, or none. */
-static int range(int card, int device, unsigned *first, unsigned *end)
-{
+static int range(int card, int device, unsigned *first, unsigned *end) {
     *first = 0;
     *end = MK_MAX_NPUS;
     if (card == ALL_DEVICES && device == ALL_DEVICES)
@@ -116,15 +106,14 @@ static int range(int card, int device, unsigned *first, unsigned *end)
     return status;
 }
 
-/* ---- waiting ----------------------------------------------------------------------------------- */
+/* ---- waiting ----------------------------------------------------------------------------- */
 
 static atomic_flag waiting_state_taken = ATOMIC_FLAG_INIT;
 static watch waiting_state;
 
 /* One look for all threads that wait; the state is theirs together, so that each event comes to one
  * of them. */
-static bool look(unsigned first, unsigned end, const dcmi_filter *filter, dcmi_event *event)
-{
+static bool look(unsigned first, unsigned end, const dcmi_filter *filter, dcmi_event *event) {
     bool found = false;
     if (atomic_flag_test_and_set(&waiting_state_taken))
         return false;
@@ -135,8 +124,7 @@ static bool look(unsigned first, unsigned end, const dcmi_filter *filter, dcmi_e
     return found;
 }
 
-int own_fault_event(int card, int device, int timeout_ms, dcmi_filter filter, dcmi_event *event)
-{
+int own_fault_event(int card, int device, int timeout_ms, dcmi_filter filter, dcmi_event *event) {
     unsigned first, end;
     if (event == NULL || timeout_ms < FOR_EVER || timeout_ms > LONGEST_WAIT_MS)
         return DCMI_INVALID_PARAMETER;
@@ -154,7 +142,7 @@ int own_fault_event(int card, int device, int timeout_ms, dcmi_filter filter, dc
     }
 }
 
-/* ---- subscription ------------------------------------------------------------------------------ */
+/* ---- subscription ------------------------------------------------------------------------ */
 
 static struct {
     _Atomic pid_t owner; /* the process that subscribed; a child of fork() has no thread of ours */
@@ -164,8 +152,7 @@ static struct {
     watch state;
 } subscription;
 
-static void *deliver(void *unused)
-{
+static void *deliver(void *unused) {
     dcmi_event event;
     for (;; nap(LOOK_EVERY_MS)) {
         mk_refresh();
@@ -180,12 +167,9 @@ typedef int (*create_thread)(unsigned long *, const void *, void *(*)(void *), v
 typedef int (*detach_thread)(unsigned long);
 
 /* Looked up at run time: a program that uses no threads needs no library for them because of us. */
-static bool start_thread(void)
-{
-    void *library = dlsym(RTLD_DEFAULT, "pthread_create") ? RTLD_DEFAULT
-                                                          : dlopen("libpthread.so.0", RTLD_LAZY);
-    create_thread create = (create_thread)dlsym(library, "pthread_create");
-    detach_thread detach = (detach_thread)dlsym(library, "pthread_detach");
+static bool start_thread(void) {
+    create_thread create = (create_thread)mk_symbol("pthread_create");
+    detach_thread detach = (detach_thread)mk_symbol("pthread_detach");
     unsigned long thread;
     sigset_t all, before;
     if (create == NULL || detach == NULL)
@@ -197,8 +181,7 @@ static bool start_thread(void)
     return started && detach(thread) == 0;
 }
 
-int own_subscribe(int card, int device, dcmi_filter filter, dcmi_handler handler)
-{
+int own_subscribe(int card, int device, dcmi_filter filter, dcmi_handler handler) {
     unsigned first, end;
     if (handler == NULL)
         return DCMI_INVALID_PARAMETER;

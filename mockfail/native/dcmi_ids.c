@@ -5,20 +5,17 @@
  */
 #include "dcmi.h"
 
-bool dcmi_visible(unsigned npu)
-{
+bool dcmi_visible(unsigned npu) {
     int64_t hidden;
     return !(mk_npu(npu, MK_NPU_HIDDEN, &hidden) && hidden);
 }
 
-int dcmi_id_of(unsigned npu, mk_npu_property card_or_device)
-{
+int dcmi_id_of(unsigned npu, mk_npu_property card_or_device) {
     int64_t id;
     return mk_npu(npu, card_or_device, &id) ? (int)id : -1;
 }
 
-int dcmi_logic_id(unsigned npu)
-{
+int dcmi_logic_id(unsigned npu) {
     int logic = 0;
     if (!dcmi_visible(npu))
         return -1;
@@ -28,26 +25,23 @@ int dcmi_logic_id(unsigned npu)
 }
 
 /* The NPU of a logic id, -1 where there is none. */
-static int npu_of_logic(unsigned logic)
-{
+static int npu_of_logic(unsigned logic) {
     for (unsigned npu = 0; npu < mk_npu_count(); npu++)
         if (dcmi_visible(npu) && logic-- == 0)
             return (int)npu;
     return -1;
 }
 
-/* ---- cards ----------------------------------------------------------------------------------- */
+/* ---- cards ------------------------------------------------------------------------------- */
 
-static bool listed(const int *cards, int count, int card)
-{
+static bool listed(const int *cards, int count, int card) {
     for (int at = 0; at < count; at++)
         if (cards[at] == card)
             return true;
     return false;
 }
 
-static int simulated_cards(int cards[MK_MAX_NPUS])
-{
+static int simulated_cards(int cards[MK_MAX_NPUS]) {
     int count = 0;
     for (unsigned npu = 0; npu < mk_npu_count(); npu++) {
         int card = dcmi_id_of(npu, MK_NPU_CARD);
@@ -58,13 +52,11 @@ static int simulated_cards(int cards[MK_MAX_NPUS])
 }
 
 /* How many NPUs the driver says a card has, and how many of them a fault leaves. */
-static int real_devices(int card, int *count)
-{
+static int real_devices(int card, int *count) {
     return REAL(dcmi_get_device_num_in_card, own_device_num, card, count);
 }
 
-static int left_of(int card, int devices)
-{
+static int left_of(int card, int devices) {
     int left = 0;
     unsigned npu;
     for (int device = 0; device < devices; device++)
@@ -72,8 +64,7 @@ static int left_of(int card, int devices)
     return left;
 }
 
-static int real_cards(int cards[MK_MAX_NPUS], int *count)
-{
+static int real_cards(int cards[MK_MAX_NPUS], int *count) {
     int found = 0, status = REAL(dcmi_get_card_list, own_card_list, &found, cards, MK_MAX_NPUS);
     if (status == DCMI_NOT_SUPPORTED)
         status = REAL(dcmi_get_card_num_list, own_card_list, &found, cards, MK_MAX_NPUS);
@@ -90,8 +81,7 @@ static int real_cards(int cards[MK_MAX_NPUS], int *count)
     return DCMI_OK;
 }
 
-int own_card_list(int *count, int *cards, int length)
-{
+int own_card_list(int *count, int *cards, int length) {
     int all[MK_MAX_NPUS], found = 0, status = DCMI_OK;
     if (count == NULL || cards == NULL || length <= 0)
         return DCMI_INVALID_PARAMETER;
@@ -107,8 +97,7 @@ int own_card_list(int *count, int *cards, int length)
     return DCMI_OK;
 }
 
-int own_device_num(int card, int *count)
-{
+int own_device_num(int card, int *count) {
     int devices = 0;
     if (count == NULL)
         return DCMI_INVALID_PARAMETER;
@@ -125,8 +114,7 @@ int own_device_num(int card, int *count)
     return DCMI_OK;
 }
 
-int own_device_ids(int card, int *most, int *mcu, int *cpu)
-{
+int own_device_ids(int card, int *most, int *mcu, int *cpu) {
     int devices, status = own_device_num(card, &devices);
     if (most == NULL || mcu == NULL || cpu == NULL)
         return DCMI_INVALID_PARAMETER;
@@ -139,8 +127,7 @@ int own_device_ids(int card, int *most, int *mcu, int *cpu)
     return DCMI_OK;
 }
 
-int own_device_count(int *count)
-{
+int own_device_count(int *count) {
     int cards[MK_MAX_NPUS], found, all = 0;
     if (count == NULL)
         return DCMI_INVALID_PARAMETER;
@@ -155,10 +142,9 @@ int own_device_count(int *count)
     return status;
 }
 
-/* ---- ids ------------------------------------------------------------------------------------- */
+/* ---- ids --------------------------------------------------------------------------------- */
 
-int own_logic_id(int *logic, int card, int device)
-{
+int own_logic_id(int *logic, int card, int device) {
     unsigned npu;
     int status = dcmi_place(card, device, logic, &npu);
     if (status == DCMI_ELSEWHERE || (status == DCMI_OK && mk_mode_now() == MK_OVERLAY))
@@ -168,8 +154,7 @@ int own_logic_id(int *logic, int card, int device)
     return status;
 }
 
-int own_physical_of_logic(unsigned logic, unsigned *physical)
-{
+int own_physical_of_logic(unsigned logic, unsigned *physical) {
     if (physical == NULL)
         return DCMI_INVALID_PARAMETER;
     if (mk_mode_now() == MK_OVERLAY)
@@ -181,8 +166,7 @@ int own_physical_of_logic(unsigned logic, unsigned *physical)
     return DCMI_OK;
 }
 
-int own_logic_of_physical(unsigned physical, unsigned *logic)
-{
+int own_logic_of_physical(unsigned physical, unsigned *logic) {
     if (logic == NULL)
         return DCMI_INVALID_PARAMETER;
     if (mk_mode_now() == MK_OVERLAY)
@@ -193,8 +177,7 @@ int own_logic_of_physical(unsigned physical, unsigned *logic)
     return DCMI_OK;
 }
 
-static int place_of(int npu, int *card, int *device)
-{
+static int place_of(int npu, int *card, int *device) {
     if (npu < 0)
         return DCMI_DEVICE_NOT_EXIST;
     *card = dcmi_id_of((unsigned)npu, MK_NPU_CARD);
@@ -202,17 +185,16 @@ static int place_of(int npu, int *card, int *device)
     return DCMI_OK;
 }
 
-int own_place_of_logic(int *card, int *device, unsigned logic)
-{
+int own_place_of_logic(int *card, int *device, unsigned logic) {
     if (card == NULL || device == NULL)
         return DCMI_INVALID_PARAMETER;
     if (mk_mode_now() == MK_OVERLAY)
-        return REAL(dcmi_get_card_id_device_id_from_logicid, own_place_of_logic, card, device, logic);
+        return REAL(dcmi_get_card_id_device_id_from_logicid, own_place_of_logic, card, device,
+                    logic);
     return place_of(npu_of_logic(logic), card, device);
 }
 
-int own_place_of_physical(int *card, int *device, unsigned physical)
-{
+int own_place_of_physical(int *card, int *device, unsigned physical) {
     if (card == NULL || device == NULL)
         return DCMI_INVALID_PARAMETER;
     if (mk_mode_now() == MK_OVERLAY)
@@ -222,11 +204,10 @@ int own_place_of_physical(int *card, int *device, unsigned physical)
     return place_of(there ? (int)physical : -1, card, device);
 }
 
-/* ---- versions and the driver ----------------------------------------------------------------- */
+/* ---- versions and the driver ------------------------------------------------------------- */
 
 /* A version that the mock sets, else the driver's answer. */
-static int version(mk_node_property property, char *text, unsigned size, int real)
-{
+static int version(mk_node_property property, char *text, unsigned size, int real) {
     char own[MK_STRING_BYTES];
     if (!mk_node_text(property, own, sizeof own))
         return real;
@@ -236,24 +217,21 @@ static int version(mk_node_property property, char *text, unsigned size, int rea
     return DCMI_OK;
 }
 
-int own_dcmi_version(char *text, unsigned size)
-{
+int own_dcmi_version(char *text, unsigned size) {
     if (text == NULL || size == 0)
         return DCMI_INVALID_PARAMETER;
     int real = REAL(dcmi_get_dcmi_version, own_dcmi_version, text, size);
     return version(MK_NODE_DCMI_VERSION, text, size, real);
 }
 
-int own_driver_version(char *text, unsigned size)
-{
+int own_driver_version(char *text, unsigned size) {
     if (text == NULL || size == 0)
         return DCMI_INVALID_PARAMETER;
     int real = REAL(dcmi_get_driver_version, own_driver_version, text, size);
     return version(MK_NODE_NPU_DRIVER_VERSION, text, size, real);
 }
 
-int own_device_version(int card, int device, char *text, unsigned size, int *length)
-{
+int own_device_version(int card, int device, char *text, unsigned size, int *length) {
     unsigned npu;
     int status = dcmi_place(card, device, text, &npu);
     if (status == DCMI_INVALID_PARAMETER || length == NULL || size == 0)
@@ -269,8 +247,7 @@ int own_device_version(int card, int device, char *text, unsigned size, int *len
     return status;
 }
 
-int own_driver_health(unsigned *health)
-{
+int own_driver_health(unsigned *health) {
     if (health == NULL)
         return DCMI_INVALID_PARAMETER;
     if (mk_mode_now() == MK_OVERLAY)
@@ -279,8 +256,7 @@ int own_driver_health(unsigned *health)
     return DCMI_OK;
 }
 
-int own_driver_codes(int *count, unsigned *list, unsigned length)
-{
+int own_driver_codes(int *count, unsigned *list, unsigned length) {
     if (count == NULL || list == NULL || length == 0)
         return DCMI_INVALID_PARAMETER;
     if (mk_mode_now() == MK_OVERLAY)

@@ -75,6 +75,11 @@ typedef struct {
 } dcmi_memory_v3;
 
 typedef struct {
+    unsigned long long size_mib;
+    unsigned clock_mhz, used_percent;
+} dcmi_memory;
+
+typedef struct {
     unsigned cube_percent, vector_percent, aicore_percent, npu_percent;
     unsigned reserved[8];
 } dcmi_utilization;
