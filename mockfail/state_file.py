@@ -163,6 +163,8 @@ class _Encoder:
 
     def with_header(self, body: bytes, counts: Sequence[int]) -> bytes:
         state = self.state
+        if state.started_s < 0:
+            raise _wrong(f"a mock that started at {state.started_s} s of CLOCK_BOOTTIME")
         expires = state.expires_s
         head = [
             time.time_ns(),

@@ -106,7 +106,8 @@ static bool bounded(const mk_header *header) {
            header->calls <= MK_MAX_RULES && header->events <= MK_MAX_RULES &&
            header->processes <= 2 * MK_MAX_GPUS * MK_MAX_PROCESSES &&
            header->codes <= MK_MAX_NPUS * MK_MAX_CODES && header->text_bytes >= 1 &&
-           header->text_bytes <= MAX_FILE_BYTES && header->mode <= MK_MODE_STANDALONE;
+           header->text_bytes <= MAX_FILE_BYTES && header->mode <= MK_MODE_STANDALONE &&
+           header->started_ns >= 0;
 }
 
 static size_t gpu_cells(const mk_header *header) {
