@@ -24,3 +24,19 @@ def models(incomplete: str) -> list[str]:
     from profiler.sim.models import names
 
     return one_of(*sorted(names()))(incomplete)
+
+
+def checks(incomplete: str) -> list[str]:
+    """Offer the checks of diagnose; of several with commas, the last."""
+    from diagnose.families import FAMILIES
+
+    before, comma, last = incomplete.rpartition(",")
+    names = sorted({check.name for family in FAMILIES for check in family.checks})
+    return [f"{before}{comma}{name}" for name in one_of(*names)(last)]
+
+
+def finding_codes(incomplete: str) -> list[str]:
+    """Offer the codes of findings."""
+    from diagnose.explain import catalogue
+
+    return one_of(*sorted(catalogue()))(incomplete.upper())

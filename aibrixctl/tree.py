@@ -63,6 +63,16 @@ TREE = Branch(
                 ),
             },
         ),
+        "diagnose": Branch(
+            "Find what is wrong with GPUs and NPUs, how bad it is and what to do.",
+            {
+                "engine": Leaf("diagnose_engine:engine", "Find what is wrong with a serving engine."),
+                "explain": Leaf("diagnose:explain", "Explain a finding, an XID, an Ascend code."),
+                "list-checks": Leaf("diagnose:list_checks", "List the checks."),
+                "watch": Leaf("diagnose_watch:watch", "Report what changes, as JSON Lines."),
+            },
+            default=Leaf("diagnose:diagnose", "Diagnose this machine's accelerators."),
+        ),
         "accelerators": Branch(
             "Look up what each GPU and NPU type is.",
             {

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from accelerators import mocked
 from diagnose import kernel_log, pci, reading, surroundings
@@ -21,6 +21,9 @@ from diagnose.families import FAMILIES, Family
 from diagnose.findings import SEVERITIES, Finding, Report
 from diagnose.kernel_log import KernelLog
 from diagnose.pci import PciFunction
+
+if TYPE_CHECKING:
+    from diagnose.active import Active
 
 Choice = Literal["auto", "nvidia", "ascend"]
 
@@ -218,6 +221,17 @@ def _added(report: Report, facts: Facts, outcome: Outcome) -> Report:
         unchecked=(*report.unchecked, *outcome.unchecked),
         passed=report.passed + outcome.passed,
         facts={**report.facts, facts.family: facts},
+    )
+
+
+def with_active(report: Report, active: "Active") -> Report:
+    """Return a report with what the active tests found beside it."""
+    return replace(
+        report,
+        findings=tuple(sorted((*report.findings, *active.findings), key=_order)),
+        unchecked=(*report.unchecked, *active.unchecked),
+        passed=report.passed + active.passed,
+        facts={**report.facts, "active": active.facts},
     )
 
 
