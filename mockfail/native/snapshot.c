@@ -29,7 +29,7 @@
 #define VARIABLE "AIBRIXCTL_MOCK_DIR"
 #endif
 
-_Thread_local mk_call mk_this_call __attribute__((tls_model("initial-exec")));
+_Thread_local mk_call mk_this_call;
 _Atomic uint64_t mk_seed;
 
 static char state_path[PATH_MAX];
