@@ -4,6 +4,7 @@
 build runs this; it needs nothing but the standard library.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -21,8 +22,13 @@ NO_HANDLE = (
     "nvmlDeviceQueryDrainState",
     "nvmlDeviceRemoveGpu",
 )
-# dcmi_…_device_… functions whose first two arguments are not card and device
-NO_CARD_AND_DEVICE = ("_logicid", "_phyid", "_logic_id", "_in_card", "_all_device_count")
+# DCMI functions whose first two arguments are not card and device: of the driver, of a whole card,
+# and those that translate ids
+NO_CARD_AND_DEVICE = re.compile(
+    r"dcmi_(init|[gs]et_(card|mcu)_.*|mcu_.*|get_(dcmi|driver)_.*|get_all_device_count"
+    r"|.*_(logicid|phyid|logic_id|in_card|customized_info_api|power_on_date|work_mode|vdevice_mode"
+    r"|recover_mode|service_enable|multi_die_policy|multi_ecc_(time|record)_info))"
+)
 
 
 def symbols(library: str) -> Names:
@@ -34,7 +40,7 @@ def takes_device(function: str) -> bool:
     """Say whether the first argument (of DCMI the first two) names a device."""
     if function.startswith("nvml"):
         return function.startswith("nvmlDevice") and not function.startswith(NO_HANDLE)
-    return "_device_" in function and not function.endswith(NO_CARD_AND_DEVICE)
+    return NO_CARD_AND_DEVICE.fullmatch(function) is None
 
 
 def header() -> str:
