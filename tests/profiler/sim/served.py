@@ -62,7 +62,9 @@ class Server:
     def metric(self, name: str) -> float:
         status, text = self.ask("GET", "/metrics")
         assert status == 200
-        found = re.search(rf"^{re.escape(name)}(?:[{{,].*\}})? (\S+)$", text.decode(), re.MULTILINE)
+        found = re.search(
+            rf"^{re.escape(name)}(?:[{{,].*)?\}}? (\S+)$", text.decode(), re.MULTILINE
+        )
         assert found, f"no {name}"
         return float(found[1])
 
