@@ -140,7 +140,7 @@ def _device(index: int, progress: _Progress, *, ended: bool) -> DeviceFacts:
     return DeviceFacts(
         found["values"],
         _failures(found["failures"]),
-        device=Device(progress.kind, index, **found["identity"]),
+        device=Device(progress.kind, **{"index": index, **found["identity"]}),
         error=Failure(**found["error"]) if found["error"] else None,
     )
 

@@ -6,7 +6,7 @@ from diagnose import ascend_codes
 from diagnose.ascend_codes import Fault
 from diagnose.checks import NODE, Check, Context, Sign, hang
 from diagnose.facts import DeviceFacts, Facts
-from diagnose.findings import Severity, Unchecked
+from diagnose.findings import SEVERITIES, Severity, Unchecked
 
 ISOLATED_PAGES_LIMIT = 64
 """Rows that the driver can isolate; at 64 it reports 80E18402, for return (Ascend mind-cluster)."""
@@ -23,7 +23,6 @@ _OF_DRIVER = {
     "library_missing": "ASCEND-LIBRARY-MISSING",
     "no_permission": "ASCEND-NO-PERMISSION",
 }
-_HEALTH: tuple[Severity, ...] = ("info", "warning", "degraded", "fatal")
 _NETWORK = {
     1: "no socket for the test",
     2: "no answer in time",
@@ -97,15 +96,22 @@ def type_(npu: DeviceFacts, context: Context) -> Iterator[Sign]:
 
 
 def health(npu: DeviceFacts, context: Context) -> Iterator[Sign]:
-    """Yield a bad health state that no fault code explains.
+    """Yield a bad health state that nothing else seen on the NPU explains.
 
     A code whose handling is to do nothing explains none: what is not known is not healthy.
     """
     state = npu.get("health")
-    if state and not any(fault.severity != "info" for fault in _faults(npu)):
-        severity: Severity = _HEALTH[state] if state < len(_HEALTH) else "fatal"
+    if not state or any(fault.severity != "info" for fault in _faults(npu)):
+        return
+    severity: Severity = SEVERITIES[state] if state < len(SEVERITIES) else "fatal"
+    seen = [sign.severity for check in (hbm, temperature, network) for sign in check(npu, context)]
+    if not any(_at_least(each, severity) for each in seen):
         evidence = {"health": state, "fault_codes": npu.get("fault_codes")}
         yield Sign("ASCEND-HEALTH", evidence, severity=severity)
+
+
+def _at_least(severity: Severity | None, other: Severity) -> bool:
+    return severity is not None and SEVERITIES.index(severity) >= SEVERITIES.index(other)
 
 
 def fault_codes(npu: DeviceFacts, context: Context) -> Iterator[Sign]:

@@ -3,7 +3,7 @@
 Readings have the names of ``mockfail``'s properties where they say the same.
 """
 
-from ctypes import c_uint
+from ctypes import byref, c_int, c_uint
 from functools import partial
 from typing import Any
 
@@ -64,6 +64,12 @@ class Ascend:
         """Read one NPU."""
         card, device = self._npus[index]
         reader.values |= {"card": card, "device": device}
+        # npu-smi, hccn_tool and the device plugin name an NPU by this number
+        physical = reader.take(
+            "physical_id", "dcmi_get_device_phyid_from_logicid", partial(self._physical, index)
+        )
+        if physical is not None:
+            reader.identity["index"] = physical
         self._identity(card, device, reader)
         for name, call, factor, type_ in _NUMBERS:
             reader.take(name, call, partial(self._ask, index, call, factor, type_))
@@ -97,6 +103,11 @@ class Ascend:
         if type_ is None:
             return self._dcmi.number(call, card, device) * factor
         return self._dcmi.number(call, card, device, type_=type_) * factor
+
+    def _physical(self, index: int) -> int:
+        logic = c_int()
+        self._dcmi.call("dcmi_get_device_logic_id", byref(logic), *self._npus[index])
+        return self._dcmi.number("dcmi_get_device_phyid_from_logicid", logic.value, type_=c_uint)
 
     def _identity(self, card: int, device: int, reader: Reader) -> None:
         def filled(structure: type[Any], call: str, *more: int) -> Any:
