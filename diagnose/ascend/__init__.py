@@ -11,6 +11,7 @@ _DRIVER = frozenset(
 CAUSES: Mapping[str, frozenset[str]] = {
     "ASCEND-COUNT": _DRIVER,
     "ASCEND-PCIE": frozenset({"ASCEND-FAULT-80B98000", "ASCEND-LOST"}),
+    "ASCEND-OUTLIER": frozenset({"ASCEND-TEMPERATURE"}),
     # the port's link went down, for which the vendor's handling is to wait
     "ASCEND-FAULT-81078603": frozenset({"ASCEND-NETWORK"}),
     # the same event in the driver's two lists (Huawei's public NPU driver)

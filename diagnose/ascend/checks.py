@@ -7,6 +7,7 @@ from diagnose.ascend_codes import Fault
 from diagnose.checks import NODE, Check, Context, Sign, hang
 from diagnose.facts import DeviceFacts, Facts
 from diagnose.findings import SEVERITIES, Severity, Unchecked
+from diagnose.outliers import Metric, outliers
 
 ISOLATED_PAGES_LIMIT = 64
 """Rows that the driver can isolate; at 64 it reports 80E18402, for return (Ascend mind-cluster)."""
@@ -177,6 +178,21 @@ def network(npu: DeviceFacts, context: Context) -> Iterator[Sign]:
     yield Sign("ASCEND-NETWORK", evidence, severity=severity)
 
 
+_METRICS = (
+    Metric("temperature_c", 1, 15.0, 0.0, under_load=False),
+    Metric("aicore_clock_mhz", -1, 0.0, 0.2, under_load=True),
+    Metric("power_mw", -1, 0.0, 0.3, under_load=True),
+)
+
+
+def unlike(facts: Facts, context: Context) -> Iterator[Sign]:
+    """Yield NPUs that run unlike their peers, unless a fault code speaks of heat."""
+    hot = {npu.device for npu in facts.devices if any(map(_is_of_heat, _faults(npu)))}
+    for sign in outliers(facts, _METRICS, "aicore_utilization_percent", "ASCEND-OUTLIER"):
+        if sign.device not in hot:
+            yield sign
+
+
 # ---- what a fault code is about ----------------------------------------------------------------
 
 
@@ -297,5 +313,12 @@ CHECKS: tuple[Check, ...] = (
         ("network_health",),
         ("ASCEND-NETWORK",),
         of_device=network,
+    ),
+    Check(
+        "outliers",
+        "No NPU is far slower or hotter, or draws far less power, than its peers.",
+        tuple(metric.name for metric in _METRICS),
+        ("ASCEND-OUTLIER",),
+        of_node=unlike,
     ),
 )

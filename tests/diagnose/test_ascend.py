@@ -104,7 +104,8 @@ def test_a_healthy_node_has_no_finding_and_nothing_unread(run: Diagnose):
         ("network_health", 2, ("ASCEND-NETWORK", "degraded")),
         ("network_health", 7, ("ASCEND-NETWORK", "warning")),
         ("network_health", 255, ("ASCEND-NETWORK", "degraded")),
-        ("temperature_c", 94, None),
+        ("temperature_c", 94, ("ASCEND-OUTLIER", "warning")),
+        ("temperature_c", 50, None),
         ("hbm_single_bit_errors", 999, None),
         ("hbm_isolated_double_bit_pages", 16, None),
         ("hbm_double_bit_errors_total", 3, None),  # of former times, dealt with
@@ -113,6 +114,17 @@ def test_a_healthy_node_has_no_finding_and_nothing_unread(run: Diagnose):
 )
 def test_one_bad_reading_is_one_finding(run: Diagnose, name: str, value: Value, expected):
     assert found(run(npu(name, value, 5))) == ([(*expected, 5)] if expected else [])
+
+
+def test_one_of_eight_that_runs_slower_under_load_is_found(run: Diagnose):
+    loaded = [
+        npu(name, value, index)
+        for index in range(8)
+        for name, value in (("aicore_utilization_percent", 97), ("power_mw", 310_000 + 900 * index))
+    ]
+    assert found(run(*loaded)) == []
+    slow = npu("aicore_clock_mhz", 1200, 6)
+    assert found(run(*loaded, slow)) == [("ASCEND-OUTLIER", "warning", 6)]
 
 
 @pytest.mark.parametrize(
