@@ -34,7 +34,7 @@ def lay_pci_tree(sysfs: Path, widths: dict[int, int] | None = None) -> None:
     addresses = [str(npu["pci_bus_id"]).lower()[4:] for npu in NODE.node.npus]
     for index, address in enumerate([*addresses, "0000:f0:00.0"]):
         folder = sysfs / "bus" / "pci" / "devices" / address
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         files = {
             "vendor": "0x19e5",
             "device": "0xd802",
