@@ -77,8 +77,13 @@ static int64_t monotonic_ms(void) {
 
 /* Sleeps for as long as the value says now: a cleared fault lets the call go on. */
 void mk_hang(bool (*milliseconds)(unsigned, int64_t *), unsigned device) {
-    int64_t started = monotonic_ms(), most;
-    while (milliseconds(device, &most) && most > 0 && monotonic_ms() - started < most) sleep_step();
+    int64_t most, started = 0;
+    while (milliseconds(device, &most) && most > 0) {
+        int64_t now = monotonic_ms();
+        if (started == 0) started = now;
+        if (now - started >= most) return;
+        sleep_step();
+    }
 }
 
 static const mk_call_fault *still_there(uint32_t key) {
@@ -124,14 +129,21 @@ static mk_jump pass(mk_function function) {
     return back(mk_open_real() ? mk_no_function : mk_not_initialised);
 }
 
-/* What the faults make of the call; 0 is to go on. May sleep. */
+/* What the faults make of the call; 0 is to go on. May sleep. A call that none can concern is not
+ * even asked for its device. */
 static int fault_of(mk_function function, uintptr_t first, uintptr_t second) {
+    const mk_snapshot *snapshot = mk_current();
+    if (snapshot == NULL) return 0;
+    bool fails = snapshot->first_call[function] != 0;
+    bool may_fail = fails || snapshot->failing != 0;
     unsigned device;
-    bool on_device = takes_device[function] && mk_device_of(first, second, &device);
-    int error = failed_call(function, on_device ? (int)device : -1);
+    bool on_device = may_fail && takes_device[function] && mk_device_of(first, second, &device);
+    int error = fails ? failed_call(function, on_device ? (int)device : -1) : 0;
     if (error != 0) return error;
     if (mk_needs_init(function) && !mk_is_initialised()) return mk_not_initialised;
-    return on_device ? mk_device_fault(device) : 0;
+    snapshot = mk_current(); /* the call may have hung for long */
+    bool device_fails = on_device && snapshot != NULL && (snapshot->failing >> device & 1);
+    return device_fails ? mk_device_fault(device) : 0;
 }
 
 static mk_jump route(mk_function function, uintptr_t first, uintptr_t second) {

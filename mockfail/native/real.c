@@ -130,13 +130,16 @@ static mk_mode fresh_mode(void) {
 }
 
 /* Within a cycle the real library is in the game or it isn't: a client's handles depend on it. */
-mk_mode mk_mode_now(void) {
-    if (atomic_load_explicit(&initialised, memory_order_acquire) == 0) return fresh_mode();
-    const mk_snapshot *snapshot = mk_current();
+static mk_mode mode_of_cycle(const mk_snapshot *snapshot) {
     if (snapshot == NULL) return MK_PASS;
     if (atomic_load_explicit(&cycle_mode, memory_order_relaxed) == MK_STANDALONE)
         return MK_STANDALONE;
     return snapshot->header->mode == MK_MODE_STANDALONE ? MK_PASS : MK_OVERLAY;
+}
+
+mk_mode mk_mode_now(void) {
+    const mk_snapshot *snapshot = mk_current();
+    return mk_is_initialised() ? mode_of_cycle(snapshot) : fresh_mode();
 }
 
 mk_mode mk_begin(void) {

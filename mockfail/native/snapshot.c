@@ -189,6 +189,7 @@ static bool check(mk_snapshot *snapshot) {
     for (unsigned i = header->calls; i-- > 0;)
         if (!conditional(snapshot, &snapshot->calls[i].when) || !link_call(snapshot, i))
             return false;
+    snapshot->failing = mk_failing_devices(snapshot);
     for (unsigned i = 0; i < header->events; i++)
         if (!conditional(snapshot, &snapshot->events[i].when)) return false;
     return check_lists(snapshot->gpu_lists, header->gpu_slots, header->processes,

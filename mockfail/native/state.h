@@ -108,6 +108,7 @@ typedef struct mk_snapshot {
     const char *texts;
     size_t mapped_bytes;
     bool counts;                      /* something depends on the number of calls or on chance */
+    uint64_t failing;                 /* by bit: devices that may be lost, reset or hung */
     uint16_t first_call[FN_COUNT];    /* number of a function's first fault, from 1 */
     uint16_t next_call[MK_MAX_RULES]; /* by fault: the function's next */
 } mk_snapshot;
@@ -129,6 +130,7 @@ int64_t mk_now_ns(const mk_snapshot *snapshot); /* since its start */
 extern _Atomic uint64_t mk_seed;
 
 /* values.c */
+uint64_t mk_failing_devices(const mk_snapshot *snapshot);
 bool mk_holds(const mk_snapshot *snapshot, const mk_when *when, uint64_t calls);
 
 /* real.c */

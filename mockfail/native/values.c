@@ -69,6 +69,29 @@ static size_t npu_cell(const mk_header *header, unsigned npu, unsigned property)
            (size_t)npu * MK_NPU_PROPERTIES + property;
 }
 
+static bool may_hold(const mk_snapshot *snapshot, size_t index) {
+    const mk_cell *cell = &snapshot->cells[index];
+    return cell->rule != 0 || (cell->value != 0 && cell->value != MK_NOT_SUPPORTED);
+}
+
+uint64_t mk_failing_devices(const mk_snapshot *snapshot) {
+    const mk_header *header = snapshot->header;
+    uint64_t failing = 0;
+#ifdef MK_DCMI
+    for (unsigned npu = 0; npu < header->npu_slots; npu++)
+        if (may_hold(snapshot, npu_cell(header, npu, MK_NPU_LOST)) ||
+            may_hold(snapshot, npu_cell(header, npu, MK_NPU_HANG_MS)))
+            failing |= UINT64_C(1) << npu;
+#else
+    for (unsigned gpu = 0; gpu < header->gpu_slots; gpu++)
+        if (may_hold(snapshot, gpu_cell(header, gpu, MK_GPU_LOST)) ||
+            may_hold(snapshot, gpu_cell(header, gpu, MK_GPU_RESET_REQUIRED)) ||
+            may_hold(snapshot, gpu_cell(header, gpu, MK_GPU_HANG_MS)))
+            failing |= UINT64_C(1) << gpu;
+#endif
+    return failing;
+}
+
 /* A device or link that the state doesn't know has nothing in standalone mode. */
 static bool missing(int64_t *value) {
     *value = MK_NOT_SUPPORTED;
