@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aibrixctl.command import command
+from aibrixctl.command import command, session
 from aibrixctl.diagnose_options import Actions
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.result import Problem, Result, Status
@@ -35,7 +35,7 @@ _EXIT: dict[Verdict, ExitCode] = {
             "in a second, for a script",
         ),
         (
-            "aibrixctl diagnose engine http://127.0.0.1:8000 --no-canary --interval 1s",
+            "aibrixctl diagnose engine http://127.0.0.1:8000 --no-canary --samples 2",
             "without sending a request of our own",
         ),
     ),
@@ -49,7 +49,7 @@ def engine(
     ] = None,
     interval: Annotated[
         str, typer.Option("--interval", metavar="TIME", help="Between two looks at the metrics.")
-    ] = "5s",
+    ] = "2s",
     samples: Annotated[
         int, typer.Option("--samples", min=2, help="How often to look at the metrics.")
     ] = 3,
@@ -91,6 +91,7 @@ def engine(
         overrides=read_overrides(actions) if actions else {},
     )
     with interruptible() as stop:
+        session().reporter.detail(f"looking at {config.address.url} {samples} times")
         report = diagnose_engine(config, stop)
     return _result(report, stop)
 

@@ -7,12 +7,12 @@ waits for it cuts the connection when its time is over.
 
 import contextlib
 import http.client
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from socket import SHUT_RDWR, socket
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -161,17 +161,17 @@ class _Attempt:
     trouble: Trouble | None = None
     text: str = ""  # of the trouble
     connection: http.client.HTTPConnection | None = None
+    wire: socket | None = None  # the connection forgets it before the body is read
     response: http.client.HTTPResponse | None = None
 
     def run(self) -> None:
         """Make the exchange; whatever goes wrong is noted."""
         try:
             self._exchange()
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            timed_out = isinstance(error, TimeoutError)
-            self.trouble = "timeout" if timed_out else "broken"
-            if not self.connected:
-                self.trouble = "unreachable"
+        except TimeoutError:
+            self.trouble, self.text = self._late()
+        except Exception as error:  # from the resolver to the parser of chunks
+            self.trouble = "broken" if self.connected else "unreachable"
             reason = getattr(error, "strerror", None) or str(error)
             self.text = reason or type(error).__name__
         finally:
@@ -181,6 +181,7 @@ class _Attempt:
     def _exchange(self) -> None:
         self.connection = self._connection()
         self.connection.connect()
+        self.wire = self.connection.sock
         self.connected = True
         self.connection.request(
             self.method, f"{self.address.path}{self.path}", self.body, self.headers
@@ -195,6 +196,8 @@ class _Attempt:
             size += len(piece)
             if size > _MOST_BYTES:
                 raise http.client.HTTPException(f"the answer is longer than {_MOST_BYTES} bytes")
+        if self.response.length:
+            raise http.client.HTTPException(f"cut {self.response.length} bytes short")
 
     def _close(self) -> None:
         for open_one in (self.response, self.connection):
@@ -216,14 +219,17 @@ class _Attempt:
         if self.elapsed_s is None:
             self._cut()
             seconds = time.monotonic() - self.started_s
-            what = "no whole answer" if self.status else "no answer"
-            trouble: Trouble = "timeout" if self.connected else "unreachable"
-            text = f"{what if self.connected else 'no connection'} within {self.timeout_s:g} s"
-            return Answer(self.status, body, seconds, self.first_s, trouble, text)
+            return Answer(self.status, body, seconds, self.first_s, *self._late())
         return Answer(self.status, body, self.elapsed_s, self.first_s, self.trouble, self.text)
 
+    def _late(self) -> tuple[Trouble, str]:
+        """Return what it is, and how it reads, that the time was over."""
+        if not self.connected:
+            return "unreachable", f"no connection within {self.timeout_s:g} s"
+        what = "no whole answer" if self.status else "no answer"
+        return "timeout", f"{what} within {self.timeout_s:g} s"
+
     def _cut(self) -> None:
-        connected = self.connection and self.connection.sock
-        if connected:
+        if self.wire is not None:
             with contextlib.suppress(OSError):
-                connected.shutdown(socket.SHUT_RDWR)
+                self.wire.shutdown(SHUT_RDWR)

@@ -42,7 +42,7 @@ class EngineConfig:
     address: Address
     model: str | None = None
     token: str | None = None
-    interval_s: float = 5.0
+    interval_s: float = 2.0
     samples: int = 3
     timeout_s: float = 10.0
     canary: bool = True

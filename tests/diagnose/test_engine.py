@@ -102,10 +102,18 @@ def test_a_wedged_engine_without_any_work_is_found_by_the_canary() -> None:
 
 
 def test_without_the_canary_standing_still_is_only_a_warning() -> None:
-    with engine("wedge@500ms", speed=1) as server, load(server, every_s=0.05, max_tokens=2000):
+    with engine("wedge@1s", speed=1) as server, load(server, every_s=0.1, max_tokens=2000):
         server.wait_for(f'{ACTIVE}{{fault="wedge"', 1)
+        wait_until(lambda: stands_still(server))  # the step under way still ends
         found = only(look(server.url, canary=False))
     assert (found.code, found.severity) == ("ENGINE-STALLED", "warning")
+
+
+def stands_still(server: Server) -> bool:
+    """Whether no token comes for several times as long as a step takes."""
+    before = server.metric("vllm:generation_tokens_total")
+    time.sleep(0.3)
+    return server.metric("vllm:generation_tokens_total") == before
 
 
 def test_a_slow_engine_is_not_called_wedged() -> None:

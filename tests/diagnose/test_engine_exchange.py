@@ -79,11 +79,13 @@ def test_what_came_before_the_deadline_is_kept() -> None:
     assert set(answer.body) == {ord("x")}
 
 
-def test_the_connection_is_cut_at_the_deadline() -> None:
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n\r\nhalf"])
+def test_the_connection_is_cut_at_the_deadline(head: bytes) -> None:
     gone = threading.Event()
 
     def wait_for_the_end(connection: socket.socket, over: threading.Event) -> None:
         connection.settimeout(20)
+        connection.sendall(head)
         while connection.recv(65536):
             pass
         gone.set()
@@ -102,8 +104,18 @@ def hang_up(connection: socket.socket, over: threading.Event) -> None:
     connection.recv(65536)
 
 
-@pytest.mark.parametrize("talk", [no_http, hang_up])
-def test_what_is_no_http_is_broken(talk) -> None:
+def cut_short(connection: socket.socket, over: threading.Event) -> None:
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+
+
+def cut_chunks_short(connection: socket.socket, over: threading.Event) -> None:
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf")
+
+
+@pytest.mark.parametrize("talk", [no_http, hang_up, cut_short, cut_chunks_short])
+def test_what_is_no_whole_http_answer_is_broken(talk) -> None:
     with raw(talk) as url:
         assert exchange(parse_address(url), "GET", "/", 5).trouble == "broken"
 
