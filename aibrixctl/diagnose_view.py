@@ -84,7 +84,7 @@ def _row(device: Device, report: Report, *, wide: bool) -> dict[str, Any]:
         "PCI address": device.pci_bus_id,
         "°C": values.get("temperature_c"),
         "W": round(power / 1000) if power is not None else None,
-        "use %": values.get("gpu_utilization_percent", values.get("utilization_percent")),
+        "use %": values.get("gpu_utilization_percent", values.get("aicore_utilization_percent")),
         "memory": f"{used / 2**30:.1f}/{total / 2**30:.0f} GiB"
         if total and used is not None
         else None,
@@ -132,7 +132,9 @@ def _place(device: Device) -> str:
     known = (device.pci_bus_id, device.uuid)
     more = f" ({', '.join(part for part in known if part)})" if any(known) else ""
     index = "" if device.index is None else f" {device.index}"
-    return f"{device.name if device.kind in ('node', 'engine') else device.kind.upper()}{index}{more}"
+    return (
+        f"{device.name if device.kind in ('node', 'engine') else device.kind.upper()}{index}{more}"
+    )
 
 
 def _text(value: Any) -> str:
