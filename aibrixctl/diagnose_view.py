@@ -84,13 +84,20 @@ def _row(device: Device, report: Report, *, wide: bool) -> dict[str, Any]:
         "PCI address": device.pci_bus_id,
         "°C": values.get("temperature_c"),
         "W": round(power / 1000) if power is not None else None,
-        "use %": values.get("gpu_utilization_percent", values.get("aicore_utilization_percent")),
+        "use %": values.get("gpu_utilization_percent"),
         "memory": f"{used / 2**30:.1f}/{total / 2**30:.0f} GiB"
         if total and used is not None
         else None,
         "health": health(device, report),
     }
     return row | {"uuid": device.uuid, "serial": device.serial} if wide else row
+
+
+_OF_NPU = {
+    "gpu_utilization_percent": "aicore_utilization_percent",
+    "memory_used_bytes": "hbm_used_bytes",
+    "memory_total_bytes": "hbm_total_bytes",
+}
 
 
 def _values(device: Device, report: Report) -> Mapping[str, Any]:
@@ -101,8 +108,8 @@ def _values(device: Device, report: Report) -> Mapping[str, Any]:
         for each in facts.devices:
             if each.device == device:
                 values = dict(each.values)
-                values.setdefault("memory_used_bytes", values.get("hbm_used_bytes"))
-                values.setdefault("memory_total_bytes", values.get("hbm_total_bytes"))
+                for name, of_npu in _OF_NPU.items():
+                    values.setdefault(name, values.get(of_npu))
                 return values
     return {}
 
