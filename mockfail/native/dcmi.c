@@ -306,6 +306,7 @@ void *const mk_own[FN_COUNT] = {
     ANSWER(dcmi_get_memory_info, own_memory_v1),
     ANSWER(dcmi_get_pcie_info, own_pcie),
     ANSWER(dcmi_get_product_type, own_product),
+    ANSWER(dcmi_get_topo_info_by_device_id, own_path),
     ANSWER(dcmi_get_version, own_device_version),
     ANSWER(dcmi_subscribe_fault_event, own_subscribe),
 };

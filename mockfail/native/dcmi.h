@@ -83,6 +83,7 @@ int own_board(int card, int device, dcmi_board *out);
 int own_product(int card, int device, char *text, int size);
 int own_boot(int card, int device, int *stage);
 int own_processes(int card, int device, dcmi_process *list, int *count);
+int own_path(int card, int device, int other_card, int other_device, int *path);
 
 /* dcmi_events.c */
 int own_subscribe(int card, int device, dcmi_filter filter, dcmi_handler handler);

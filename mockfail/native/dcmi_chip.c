@@ -163,3 +163,18 @@ int own_processes(int card, int device, dcmi_process *list, int *count) {
     *count = 0;
     return DCMI_OK;
 }
+
+/* On an Atlas 800T A2 every NPU has a link to each of the seven others. */
+int own_path(int card, int device, int other_card, int other_device, int *path) {
+    unsigned npu, other;
+    int status = dcmi_place(card, device, path, &npu);
+    if (status == DCMI_OK)
+        status = dcmi_place(other_card, other_device, path, &other);
+    if (status < 0)
+        return status;
+    if (status == DCMI_ELSEWHERE || mk_mode_now() == MK_OVERLAY)
+        return REAL(dcmi_get_topo_info_by_device_id, own_path, card, device, other_card,
+                    other_device, path);
+    *path = npu == other ? DCMI_PATH_SELF : DCMI_PATH_HCCS;
+    return DCMI_OK;
+}

@@ -110,6 +110,8 @@ enum {
 
 enum { DCMI_BOOT_FINISHED = 16 };
 
+enum { DCMI_PATH_SELF = 0, DCMI_PATH_HCCS = 3 };
+
 /* Events: the code itself, and what is in it. */
 typedef struct {
     unsigned code;

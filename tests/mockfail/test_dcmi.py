@@ -1,5 +1,6 @@
 """Our libdcmi.so under real clients: plain C by path, by name and linked, and Python's ctypes."""
 
+import json
 import os
 import select
 import subprocess
@@ -7,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -320,6 +322,7 @@ KINDS = {  # of the functions that answer themselves; the others take no notice 
     "dcmi_get_driver_health": "p",
     "dcmi_get_driver_version": "ps",
     "dcmi_get_product_type": "iips",
+    "dcmi_get_topo_info_by_device_id": "iiiip",
     "dcmi_get_version": "iipsp",
 }
 WAITING = ("dcmi_get_fault_event", "dcmi_subscribe_fault_event")
@@ -350,25 +353,30 @@ def test_a_device_is_found_in_every_call_that_names_one():
 
 # ---- an unmodified client ------------------------------------------------------------------------
 
-PYDCMI = """
-import sys
-from gpustack_runtime.detector import pydcmi
-pydcmi.dcmi_init()
-count, cards = pydcmi.dcmi_get_card_list()
-for card in cards:
-    print(card, pydcmi.dcmi_get_device_temperature(card, 0), pydcmi.dcmi_get_device_health(card, 0),
-          pydcmi.dcmi_get_device_hbm_info(card, 0).memory_size)
-"""
 
-
-def test_pydcmi_of_gpustack_runtime_sees_faults_and_health(mock):
+def test_gpustack_runtime_shows_faults_and_health(mock):
     python = os.environ.get("AIBRIXCTL_TEST_CLIENTS", "")
-    found = python and subprocess.run(
-        [python, "-c", "import gpustack_runtime.detector.pydcmi"], capture_output=True, check=False
-    )
+    command = [python, "-m", "gpustack_runtime", "detect", "--format", "json"]
+    found = python and subprocess.run([*command, "--help"], capture_output=True, check=False)
     if not found or found.returncode != 0:
         pytest.skip("needs a Python with gpustack-runtime, named by AIBRIXCTL_TEST_CLIENTS")
-    mock.write(faulty(npu("temperature_c", 101, 2), npu("health", 2, 2)))
-    assert mock.run(python, "-c", PYDCMI).stdout.splitlines()[2] == "2 101 2 65536"
+
+    def detect() -> list[dict[str, Any]]:
+        ended = mock.run(
+            *command,
+            GPUSTACK_RUNTIME_DETECT="ascend",
+            GPUSTACK_RUNTIME_DETECT_NO_PCI_CHECK="1",
+            GPUSTACK_RUNTIME_DETECT_NO_HEALTH_CHECK="0",
+        )
+        return json.loads(ended.stdout[ended.stdout.index("[\n") :])
+
     mock.write(NODE)
-    assert mock.run(python, "-c", PYDCMI).stdout.splitlines()[2] == "2 38 0 65536"
+    healthy = detect()
+    assert len(healthy) == 8
+    assert healthy[2]["name"] == "910B3" and healthy[2]["memory_status"] == "healthy"
+    mock.write(faulty(npu("temperature_c", 101, 2), npu("hbm_double_bit_errors", 2, 2)))
+    assert detect()[2] == healthy[2] | {"temperature": 101, "memory_status": "unhealthy"}
+    mock.write(faulty(npu("hidden", True, 7)))
+    assert len(detect()) == 7
+    mock.write(NODE)
+    assert detect() == healthy
