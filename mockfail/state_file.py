@@ -11,10 +11,12 @@ import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from mockfail import properties
 from mockfail.errors import MockError, MockUsageError
+from mockfail.native import generate
 from mockfail.properties import NOT_SUPPORTED, PROPERTIES, Property, Scope
 from mockfail.state import Call, Event, Override, Process, State, Value, When
 
@@ -300,6 +302,8 @@ class _Encoder:
         return b"".join(map(self.call_fault, self.state.calls))
 
     def call_fault(self, call: Call) -> bytes:
+        if call.function not in _functions():
+            raise _wrong(f"NVML and DCMI have no function {call.function}")
         error = _NO_ERROR if call.error is None else call.error
         gpu = -1 if call.gpu is None else call.gpu
         key = self.key(call, call.when)
@@ -321,6 +325,11 @@ class _Encoder:
         """Return a number that stays the same as long as this fault, begun when it was, does."""
         begun_ms = round((self.state.started_s + when.start_s) * 1000)
         return zlib.crc32(f"{what!r} {begun_ms}".encode()) or 1
+
+
+@cache
+def _functions() -> frozenset[str]:
+    return frozenset([*generate.symbols("nvml"), *generate.symbols("dcmi")])
 
 
 _KINDS = {"int": "an integer", "bool": "true or false", "str": "a text"}

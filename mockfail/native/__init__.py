@@ -40,7 +40,7 @@ def preload_environment(
     """Return the variables that put a program under the mock in a folder.
 
     Args:
-        folder: of the mock, absolute.
+        folder: of the mock.
         environment: what the program would have had; its other preloaded libraries stay.
 
     Raises:
@@ -57,6 +57,6 @@ def preload_environment(
     others = [p for p in environment.get("LD_PRELOAD", "").replace(" ", ":").split(":") if p]
     kept = [path for path in others if path not in libraries]
     return {
-        mocked.VARIABLE: str(folder),
+        mocked.VARIABLE: str(folder.absolute()),
         "LD_PRELOAD": ":".join([*libraries, *kept]),
     }

@@ -67,6 +67,8 @@ static int own_init(void) {
         if (fails && error != DCMI_OK) return (int)error;
     }
     mode = mk_mode_now();
+    if (mode == MK_STANDALONE && mk_npu_count() == 0 && mk_gpu_count() > 0)
+        return mk_no_library; /* a simulated machine of GPUs alone */
     if (mode != MK_STANDALONE) {
         int (*real)(void) = (int (*)(void))mk_real(FN_dcmi_init);
         if (real == NULL) return mk_open_real() ? mk_no_function : mk_no_library;

@@ -2,7 +2,7 @@
  *
  * snapshot.c  reads the state file and keeps what it said      state.h  the file's layout
  * values.c    readings, rules, lists and events of the current snapshot
- * real.c      finds and opens the real library
+ * real.c      finds and opens the real library             cache.c  where the loader has it
  * gate.c      what every exported function asks first; the faults of calls
  * entry.S     the exported functions: each asks mk_gate() and jumps on; dlopen (redirect.c)
  * nvml_library.c, dcmi_library.c  what only one library has: its init, handles, error numbers

@@ -53,9 +53,10 @@ static void learn_handles(void) {
         (int (*)(unsigned, void **))mk_real(FN_nvmlDeviceGetHandleByIndex_v2);
     unsigned gpus = 0;
     if (count == NULL || by_index == NULL || count(&gpus) != SUCCESS) return;
-    for (unsigned gpu = 0; gpu < gpus && gpu < MK_MAX_GPUS; gpu++) {
+    for (unsigned gpu = 0; gpu < MK_MAX_GPUS; gpu++) {
         void *handle = NULL;
-        if (by_index(gpu, &handle) == SUCCESS) atomic_store(&real_handles[gpu], handle);
+        bool there = gpu < gpus && by_index(gpu, &handle) == SUCCESS;
+        atomic_store(&real_handles[gpu], there ? handle : NULL);
     }
     atomic_store(&handles_known, true);
 }
@@ -131,6 +132,11 @@ static int init_fault(void) {
     return fails ? (int)error : SUCCESS;
 }
 
+/* A simulated machine of NPUs alone has no driver of NVIDIA's. */
+static bool no_gpus_here(mk_mode mode) {
+    return mode == MK_STANDALONE && mk_gpu_count() == 0 && mk_npu_count() > 0;
+}
+
 /* The one path of every init: real is the driver's function of the same name. */
 static int init(mk_function function, unsigned flags) {
     if (mk_begin() != MK_PASS) {
@@ -138,6 +144,7 @@ static int init(mk_function function, unsigned flags) {
         if (error != SUCCESS) return error;
     }
     mk_mode mode = mk_mode_now();
+    if (no_gpus_here(mode)) return LIBRARY_NOT_FOUND;
     if (mode != MK_STANDALONE) {
         int (*real)(unsigned) = (int (*)(unsigned))mk_real(function);
         if (real == NULL) return mk_open_real() ? FUNCTION_NOT_FOUND : LIBRARY_NOT_FOUND;

@@ -5,7 +5,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -68,12 +67,17 @@ static void *search(const mk_snapshot *snapshot) {
     if (snapshot != NULL && snapshot->header->real_library != 0)
         return open_path(snapshot->texts + snapshot->header->real_library);
 #endif
-    const char *at = getenv("LD_LIBRARY_PATH");
-    while (at != NULL && *at != '\0') {
+    const char *at = mk_search_path;
+    while (*at != '\0') {
         size_t length = strcspn(at, ":;");
         void *opened = open_in(at, length);
         if (opened != NULL) return opened;
         at += length + (at[length] != '\0');
+    }
+    char cached[PATH_MAX];
+    if (mk_cached_path(cached, sizeof cached)) {
+        void *opened = open_path(cached);
+        if (opened != NULL) return opened;
     }
     for (const char *const *path = mk_real_paths; *path != NULL; path++) {
         void *opened = open_in(*path, strlen(*path));

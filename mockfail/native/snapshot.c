@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -32,7 +33,10 @@
 _Thread_local mk_call mk_this_call;
 _Atomic uint64_t mk_seed;
 
+char mk_search_path[2 * PATH_MAX];
 static char state_path[PATH_MAX];
+static int32_t seeded_for; /* process */
+static bool seed_given;
 static _Atomic(const mk_snapshot *) current;
 static mk_snapshot *kept[MK_KEPT];
 static _Atomic uint64_t published;
@@ -55,23 +59,33 @@ int64_t mk_now_ns(const mk_snapshot *snapshot) {
     return clock_ns(CLOCK_MONOTONIC_COARSE) + offset - snapshot->header->started_ns;
 }
 
-static void seed_chance(void) {
-    const char *given = getenv("AIBRIXCTL_MOCK_SEED");
-    uint64_t seed = given ? strtoull(given, NULL, 10)
-                          : (uint64_t)clock_ns(CLOCK_MONOTONIC) ^ ((uint64_t)getpid() << 40);
-    atomic_store(&mk_seed, seed);
+/* A process that was forked draws other numbers than its parent, unless the user asked for some. */
+static void seed_chance(int32_t process) {
+    if (process == seeded_for || seed_given) return;
+    seeded_for = process;
+    atomic_store(&mk_seed, (uint64_t)clock_ns(CLOCK_MONOTONIC) ^ ((uint64_t)process << 40));
 }
 
+static void remember_seed(const char *given) {
+    seed_given = given != NULL;
+    if (seed_given) atomic_store(&mk_seed, strtoull(given, NULL, 10));
+    else seed_chance(getpid());
+}
+
+static bool fits(const char *text, size_t size) { return text != NULL && strlen(text) < size; }
+
 /* The environment is read here, before the host's threads can change it. */
-__attribute__((constructor)) static void remember_place(void) {
-    const char *folder = getauxval(AT_SECURE) ? NULL : getenv(VARIABLE);
-    if (folder != NULL && *folder != '\0' && strlen(folder) + sizeof "/state" <= sizeof state_path) {
+__attribute__((constructor)) static void remember_environment(void) {
+    bool trusted = getauxval(AT_SECURE) == 0;
+    const char *folder = trusted ? getenv(VARIABLE) : NULL;
+    const char *search = trusted ? getenv("LD_LIBRARY_PATH") : NULL;
+    strcpy(state_path, NODE_WIDE);
+    if (fits(folder, sizeof state_path - sizeof "/state") && *folder != '\0') {
         strcpy(state_path, folder);
         strcat(state_path, "/state");
-    } else {
-        strcpy(state_path, NODE_WIDE);
     }
-    seed_chance();
+    if (fits(search, sizeof mk_search_path)) strcpy(mk_search_path, search);
+    remember_seed(getenv("AIBRIXCTL_MOCK_SEED"));
 }
 
 /* ---- the file's bytes ---------------------------------------------------------------------- */
@@ -200,7 +214,7 @@ static bool check(mk_snapshot *snapshot) {
 /* ---- from file to snapshot ----------------------------------------------------------------- */
 
 /* UNREADABLE: this process can't, for want of descriptors, memory or rights; it keeps what it has.
- * GONE: there is none, or its time is over. */
+ * GONE: there is none, or its time is over, or it started before the last reboot. */
 typedef enum { GONE, UNREADABLE, MALFORMED, SAME, NEW } verdict;
 
 static verdict refuse(const char *why) {
@@ -238,7 +252,8 @@ static verdict read_state(int file, mk_snapshot **snapshot) {
     mk_header header;
     if (!read_whole(file, &header, sizeof header) || memcmp(header.magic, MK_MAGIC, 8) != 0)
         return refuse("the state file is not one");
-    if (clock_ns(CLOCK_BOOTTIME) >= header.expires_ns) return GONE;
+    int64_t now = clock_ns(CLOCK_BOOTTIME);
+    if (now < header.started_ns || now >= header.expires_ns) return GONE;
     if (same(atomic_load(&current), &header)) return SAME;
     if (header.layout != MK_LAYOUT || header.digest != MK_DIGEST ||
         header.header_bytes != sizeof header)
@@ -296,19 +311,23 @@ static void await_first_look(void) {
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
+/* A thread that is cancelled while it looks would leave its claim behind. */
+static void look_uncancelled(void) {
+    int former;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &former);
+    seed_chance(getpid());
+    look();
+    atomic_store(&next_check_ns, clock_ns(CLOCK_MONOTONIC_COARSE) + CHECK_NS);
+    atomic_store(&looked, true);
+    atomic_store(&reader, 0);
+    pthread_setcancelstate(former, NULL);
+}
+
 static void look_when_due(void) {
     int64_t due = atomic_load_explicit(&next_check_ns, memory_order_relaxed);
-    int64_t now = clock_ns(CLOCK_MONOTONIC_COARSE);
-    if (now >= due) {
-        if (claim_reading()) {
-            look();
-            atomic_store(&next_check_ns, clock_ns(CLOCK_MONOTONIC_COARSE) + CHECK_NS);
-            atomic_store(&looked, true);
-            atomic_store(&reader, 0);
-        } else if (!atomic_load(&looked)) {
-            await_first_look();
-        }
-    }
+    if (clock_ns(CLOCK_MONOTONIC_COARSE) < due) return;
+    if (claim_reading()) look_uncancelled();
+    else if (!atomic_load(&looked)) await_first_look();
 }
 
 static void take_current(void) {

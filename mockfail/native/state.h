@@ -128,6 +128,7 @@ const mk_snapshot *mk_current(void); /* of this thread's call; NULL is pass thro
 uint64_t mk_calls(void);             /* of this process, from when a state first counted */
 int64_t mk_now_ns(const mk_snapshot *snapshot); /* since its start */
 extern _Atomic uint64_t mk_seed;
+extern char mk_search_path[]; /* LD_LIBRARY_PATH at the start, as the loader took it */
 
 /* values.c */
 uint64_t mk_failing_devices(const mk_snapshot *snapshot);
@@ -140,6 +141,9 @@ bool mk_shut_down(void);              /* one fewer; false when there was none */
 bool mk_is_initialised(void);
 bool mk_cycle_is_standalone(void);
 void *mk_symbol(const char *name);    /* behind us in the search order: of libc */
+
+/* cache.c */
+bool mk_cached_path(char *path, size_t size);
 
 /* gate.c */
 typedef struct {

@@ -194,6 +194,8 @@ ONE = node("a10x1")
             State(ONE, overrides=(Override("gpu", "lost", True, when=When(probability=2)),)),
             "is no condition",
         ),
+        (State(ONE, calls=(Call("nvmlDeviceGetTemprature"),)), "no function nvmlDeviceGetTempr"),
+        (State(ONE, started_s=-1.0), "started at"),
         (State(ONE, processes={0: (Process(1, 1),) * 33}), "33 processes"),
         (State(ONE, codes={0: (1,) * 33}), "33 codes"),
         (State(ONE, events=(Event(0, 8, 79),) * 1025), "1025 events"),
