@@ -89,6 +89,26 @@ def explain(code: str) -> Explanation:
     )
 
 
+def explain_level(name: str) -> Explanation | None:
+    """Return the section of a handling level, as mind-cluster names it; None of no level."""
+    wanted = name.lower().removesuffix("fault")
+    level = next((each for each in LEVELS if each.lower() == wanted), None)
+    if level is None:
+        return None
+    entry = _data()["levels"][level]
+    listed = sum(each == level for each in levels().values())
+    return Explanation(
+        code=level,
+        title=f"handling level of {listed} Ascend fault codes",
+        severity=entry["severity"],
+        meaning=f"{entry['meaning'][0].upper()}{entry['meaning'][1:]}.",
+        detected_by="active fault codes that the driver lists (dcmi_get_device_errorcode_v2)",
+        action=entry["action"],
+        move_workload=entry["move_workload"],
+        source="faultCode.json of Ascend mind-cluster; the words are ours",
+    )
+
+
 _UNKNOWN_ACTION = (
     "Look the code up in the fault list of your driver version; until then "
     "give the NPU no new work and collect its log with `msnpureport`."

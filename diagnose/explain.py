@@ -58,6 +58,8 @@ Overrides = Mapping[str, Mapping[str, Any]]
 def explain(text: str, overrides: Overrides | None = None) -> Explanation:
     """Return the section of a finding code, an XID (``XID 79``, ``79``) or an Ascend fault code.
 
+    An Ascend handling level, such as ``SeparateNPU``, has a section too.
+
     Raises:
         DiagnoseUsageError: nothing has that code; names the nearest.
     """
@@ -68,6 +70,7 @@ def explain(text: str, overrides: Overrides | None = None) -> Explanation:
 
 def _built_in(text: str) -> Explanation:
     from diagnose.ascend_codes import explain as explain_ascend
+    from diagnose.ascend_codes import explain_level
     from diagnose.xid import explain as explain_xid
     from diagnose.xid import explain_sxid
 
@@ -80,6 +83,8 @@ def _built_in(text: str) -> Explanation:
         return explain_sxid(int(match[1]))
     if match := _ASCEND.match(text):
         return explain_ascend(match[1].upper())
+    if (level := explain_level(text)) is not None:
+        return level
     near = difflib.get_close_matches(code, catalogue(), n=3, cutoff=0.6)
     suggestion = f"; did you mean {' or '.join(near)}?" if near else ""
     raise DiagnoseUsageError(

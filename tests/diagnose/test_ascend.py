@@ -219,6 +219,24 @@ def test_a_hung_npu_costs_the_timeout_and_hides_no_other(run: Diagnose):
     assert found(report) == [("DRIVER-HANG", "fatal", 2), ("ASCEND-TEMPERATURE", "warning", 6)]
 
 
+def test_a_driver_that_hangs_in_its_start_is_a_finding_of_the_node(run: Diagnose):
+    report = run(
+        Override("node", "dcmi_init_hang_ms", 60_000),
+        options=Options(accelerator="ascend", timeout_s=1.0),
+    )
+    assert found(report) == [("DRIVER-HANG", "fatal", None)]
+    assert report.findings[0].evidence["call"] == "dcmi_init"
+
+
+@pytest.mark.parametrize("count", [1, 16, 64])
+def test_healthy_nodes_of_any_size_have_no_finding(tmp_path: Path, count: int):
+    state_file.write(State(node(f"ascend-910bx{count}"), mode="standalone"), tmp_path / "state")
+    environment = os.environ | native.preload_environment(tmp_path, {})
+    report = diagnose(Options(accelerator="ascend"), environment)
+    assert found(report) == []
+    assert len(report.devices) == count
+
+
 @pytest.mark.skipif(
     any(Path(path).exists() for path in dcmi.PATHS[1:]), reason="an Ascend driver is installed"
 )

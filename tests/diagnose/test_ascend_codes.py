@@ -6,6 +6,7 @@ from importlib import resources
 import pytest
 
 from diagnose import ascend_codes
+from diagnose.explain import explain
 from diagnose.findings import SEVERITIES
 
 ROWS = list(
@@ -83,3 +84,13 @@ def test_a_code_is_written_as_the_tables_write_it():
     assert ascend_codes.normal(0x80E01801) == "80E01801"
     assert ascend_codes.normal("0x80fa4e00") == "80FA4E00"
     assert ascend_codes.normal(0x1) == "00000001"
+
+
+def test_every_handling_level_is_explained_by_its_name():
+    for level in ascend_codes.LEVELS:
+        section = explain(level)
+        assert section.code == level
+        assert section.severity == SEVERITY[level]
+        assert section.meaning.endswith(".") and section.action.endswith(".")
+    assert explain("subhealthfault").code == "SubHealth"
+    assert ascend_codes.explain_level("NoSuchLevel") is None
