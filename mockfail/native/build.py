@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mockfail.native import generate
@@ -59,19 +60,31 @@ def compile_library(library: str, target: Path, *, extra: Sequence[str] = ()) ->
         CompilerError: no compiler, or it gave up.
     """
     redirects = "-DMK_STAND_IN" not in extra
+    options = [*FLAGS, *(["-DMK_DCMI"] if library == "dcmi" else []), *extra]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as name:
         folder = Path(name)
         generate.write(folder)
-        script = f"{library}.map" if redirects else f"{library}_plain.map"
-        made = folder / "library"
-        command = [
-            *compiler(), *FLAGS, *([f"-DMK_{library.upper()}"] if library == "dcmi" else []),
-            *extra, f"-I{folder}", f"-I{HERE}", *sources(library), *LINK,
-            f"-Wl,-soname,{FILES[library]}", f"-Wl,--version-script,{folder / script}",
-            "-ldl", "-o", str(made),
-        ]  # fmt: skip
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        if ended.returncode != 0:
-            raise CompilerError(f"{shlex.join(command)}\n{ended.stderr}")
-        made.replace(target)
+        objects = _compile_all(sources(library), [*options, f"-I{folder}", f"-I{HERE}"], folder)
+        script = folder / f"{library}{'' if redirects else '_plain'}.map"
+        names = [f"-Wl,-soname,{FILES[library]}", f"-Wl,--version-script,{script}"]
+        _run([*compiler(), *LINK, *names, *objects, "-ldl", "-o", str(folder / "library")])
+        (folder / "library").replace(target)
+
+
+def _compile_all(paths: Sequence[str], options: Sequence[str], folder: Path) -> list[str]:
+    """Compile each file to an object, as many at a time as there are cores."""
+    objects = [str(folder / f"{Path(path).name}.o") for path in paths]
+    commands = [
+        [*compiler(), *options, "-c", path, "-o", made]
+        for path, made in zip(paths, objects, strict=True)
+    ]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        list(pool.map(_run, commands))
+    return objects
+
+
+def _run(command: Sequence[str]) -> None:
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        raise CompilerError(f"{shlex.join(command)}\n{ended.stderr}")
