@@ -42,7 +42,7 @@ def compiled(folder: Path) -> tuple[Path, Path]:
 def states(driver: Path) -> dict[str, State | None]:
     healthy = node("h100x8")
     hot = Override("gpu", "temperature_c", 97)
-    rare = Override("gpu", "temperature_c", 97, when=When(probability=0.5, start_s=0.001))
+    rare = Override("gpu", "temperature_c", 97, when=When(probability=0.1))
     library = str(driver)
     return {
         "no mock: straight on": None,

@@ -4,7 +4,6 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <limits.h>
 #include <string.h>
 
 /* By this name a copy of ours is told from a driver; never use its address, as our two libraries
@@ -21,17 +20,13 @@ static bool is_ours(const char *name) {
     return strspn(file + stem, ".0123456789") == strlen(file + stem);
 }
 
-/* The name that the loader knows us by, so it needs no file: it may be out of reach in a chroot. */
+/* The name that the loader knows us by, so it needs no file: it may be out of reach in a chroot.
+ * It lasts as long as we are loaded. */
 static const char *own_path(void) {
-    static char path[PATH_MAX]; /* filled to the same by whoever comes first */
     Dl_info about;
     int (*locate)(const void *, Dl_info *) =
         (int (*)(const void *, Dl_info *))mk_symbol("dladdr");
-    if (path[0] != '\0') return path;
-    if (locate == NULL || locate(&here, &about) == 0 || about.dli_fname == NULL)
-        return NULL;
-    if (strlen(about.dli_fname) >= sizeof path) return NULL;
-    return strcpy(path, about.dli_fname);
+    return locate != NULL && locate(&here, &about) != 0 ? about.dli_fname : NULL;
 }
 
 static mk_redirection redirect(const char *name, void *real) {

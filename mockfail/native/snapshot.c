@@ -56,7 +56,7 @@ static int64_t clock_ns(clockid_t clock) {
 
 int64_t mk_now_ns(const mk_snapshot *snapshot) {
     int64_t offset = atomic_load_explicit(&boottime_minus_monotonic_ns, memory_order_relaxed);
-    return clock_ns(CLOCK_MONOTONIC_COARSE) + offset - snapshot->header->started_ns;
+    return mk_this_call.now_ns + offset - snapshot->header->started_ns;
 }
 
 /* A process that was forked draws other numbers than its parent, unless the user asked for some. */
@@ -323,21 +323,22 @@ static void look_uncancelled(void) {
     pthread_setcancelstate(former, NULL);
 }
 
-static void look_when_due(void) {
-    int64_t due = atomic_load_explicit(&next_check_ns, memory_order_relaxed);
-    if (clock_ns(CLOCK_MONOTONIC_COARSE) < due) return;
+static void look_when_due(int64_t now) {
+    if (now < atomic_load_explicit(&next_check_ns, memory_order_relaxed)) return;
     if (claim_reading()) look_uncancelled();
     else if (!atomic_load(&looked)) await_first_look();
 }
 
-static void take_current(void) {
+static void take_current(int64_t now) {
+    mk_this_call.now_ns = now;
     mk_this_call.published = atomic_load(&published) + 1;
     mk_this_call.snapshot = atomic_load(&current);
 }
 
 void mk_refresh(void) {
-    look_when_due();
-    take_current();
+    int64_t now = clock_ns(CLOCK_MONOTONIC_COARSE);
+    look_when_due(now);
+    take_current(now);
 }
 
 void mk_enter(void) {
@@ -350,6 +351,7 @@ uint64_t mk_calls(void) { return atomic_load(&counted_calls); }
 
 const mk_snapshot *mk_current(void) {
     uint64_t age = atomic_load(&published) + 1 - mk_this_call.published;
-    if (mk_this_call.published == 0 || age >= TRUSTED_FOR) take_current();
+    if (mk_this_call.published == 0 || age >= TRUSTED_FOR)
+        take_current(clock_ns(CLOCK_MONOTONIC_COARSE));
     return mk_this_call.snapshot;
 }

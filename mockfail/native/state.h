@@ -117,6 +117,7 @@ typedef struct mk_snapshot {
 typedef struct {
     const mk_snapshot *snapshot;
     uint64_t published; /* number of the publication, from 1; 0 is none yet */
+    int64_t now_ns;     /* CLOCK_MONOTONIC, the same throughout */
     uint64_t number;    /* of the call in this process, from when a state first counted */
 } mk_call;
 
@@ -126,7 +127,7 @@ extern _Thread_local mk_call mk_this_call;
 void mk_enter(void);                 /* mk_refresh() at the start of a client's call */
 const mk_snapshot *mk_current(void); /* of this thread's call; NULL is pass through */
 uint64_t mk_calls(void);             /* of this process, from when a state first counted */
-int64_t mk_now_ns(const mk_snapshot *snapshot); /* since its start */
+int64_t mk_now_ns(const mk_snapshot *snapshot); /* of this call, since the mock's start */
 extern _Atomic uint64_t mk_seed;
 extern char mk_search_path[]; /* LD_LIBRARY_PATH at the start, as the loader took it */
 

@@ -92,7 +92,7 @@ static int load_paths(void) {
         look();
         looked = true;
         next_check_ns = INT64_MAX;
-        take_current();
+        take_current(clock_ns(CLOCK_MONOTONIC_COARSE));
         bool good = atomic_load(&current) != NULL;
         read_everything();
         printf("%s\n", good ? "good" : "refused");

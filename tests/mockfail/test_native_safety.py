@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mockfail import native, state_file
+from mockfail.errors import MockError
 from mockfail.native import build, generate
 from mockfail.nodes import node
 from mockfail.state import Call, State
@@ -257,3 +258,22 @@ def test_other_preloaded_libraries_stay(tmp_path: Path) -> None:
     assert made["LD_PRELOAD"].split(":") == [*ours, "/a.so", "/b.so"]
     again = native.preload_environment(tmp_path, made)
     assert again["LD_PRELOAD"] == made["LD_PRELOAD"]
+
+
+def test_libraries_that_were_not_compiled_are_an_error_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "_HERE", tmp_path)
+    with pytest.raises(MockError, match="not compiled") as raised:
+        native.library_paths()
+    assert "-m mockfail.native" in raised.value.hint
+
+
+def test_a_path_that_ld_preload_cannot_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spaced = tmp_path / "two words"
+    shutil.copytree(build.HERE, spaced, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    monkeypatch.setattr(native, "_HERE", spaced)
+    with pytest.raises(MockError, match="space or a colon"):
+        native.preload_environment(tmp_path)
