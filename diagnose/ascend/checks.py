@@ -17,8 +17,7 @@ SINGLE_BIT_ERRORS = 1000
 """Corrected errors since start that we call a storm; the driver's own limit is not public."""
 TEMPERATURE_C: tuple[tuple[int, Severity], ...] = ((105, "degraded"), (95, "warning"))
 HBM_TEMPERATURE_C: tuple[tuple[int, Severity], ...] = ((105, "degraded"), (95, "warning"))
-"""DCMI names no limits of the 910B. HBM2E is specified to 95 °C, with a trip at 105 °C (JEDEC
-JESD235D); the chip beside it is held to the same."""
+"""Our own: DCMI names no limits of the 910B. NVIDIA's cards hold the same memory to 95 °C."""
 
 _OF_DRIVER = {
     "library_missing": "ASCEND-LIBRARY-MISSING",
