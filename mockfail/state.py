@@ -18,8 +18,9 @@ class When:
         start_s: from then on, counted from the state's ``started_s``.
         for_s: how long; None is for ever.
         ramp_s: over that time a number moves from its former value to the new one.
-        after_calls: only after so many calls in the same process.
-        probability: of each call.
+        after_calls: only after so many calls in the same process: of a :class:`Call` those that
+            it is about, of anything else all calls since the process first saw a state that counts.
+        probability: of each call; faults of equal probability and start strike together.
     """
 
     start_s: float = 0.0
@@ -56,7 +57,8 @@ class Call:
 class Event:
     """An event for whoever registered for it; each process gets it once.
 
-    ``type`` is NVML's event bit (8 for an XID) with the XID in ``data``.
+    It stays the same event, however the state around it is rewritten, as long as it begins at the
+    same moment (``started_s + start_s``); begun again, it is delivered again. ``type`` is NVML's event bit (8 for an XID) with the XID in ``data``.
     """
 
     gpu: int
@@ -101,7 +103,8 @@ class State:
         mode: ``auto`` is an overlay where a real library can be opened, else standalone.
         processes: GPU to the process list that replaces its own.
         codes: NPU to its active Ascend fault codes.
-        started_s: CLOCK_BOOTTIME from which every ``When`` counts.
+        started_s: CLOCK_BOOTTIME from which every ``When`` counts; a state of before the last
+            reboot begins in the future, and passes everything through.
         expires_s: CLOCK_BOOTTIME after which everything passes through; None is never.
         real_library: absolute path of the real NVML; None lets the library look for it.
     """

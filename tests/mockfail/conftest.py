@@ -53,8 +53,8 @@ def real_driver(real_library: Path, tmp_path: Path) -> RealDriver:
 
 
 @pytest.fixture
-def probe(mock: MockFolder) -> Iterator[Callable[..., str]]:
-    """Ask the core in a running process for a reading: ``probe("gpu", 0, "name")``."""
+def asked(mock: MockFolder) -> Iterator[Callable[[str], str]]:
+    """Ask the core in a running process, in the words of ``probe.c``."""
     program = compile_core("probe", HERE / "probe.c")
     environment = {**os.environ, "AIBRIXCTL_TEST_REAL_DIR": str(mock.folder)}
     with subprocess.Popen(
@@ -64,13 +64,23 @@ def probe(mock: MockFolder) -> Iterator[Callable[..., str]]:
         assert process.stdin is not None and process.stdout is not None
         stdin, stdout = process.stdin, process.stdout
 
-        def ask(scope: Scope, index: int, name: str, link: int = 0) -> str:
-            names = [entry.name for entry in PROPERTIES[scope]]
-            place = names.index(name)
-            kind = PROPERTIES[scope][place].type[0]
-            stdin.write(f"{scope} {index} {link} {place} {kind}\n")
+        def ask(line: str) -> str:
+            stdin.write(f"{line}\n")
             stdin.flush()
-            return stdout.readline().rstrip("\n")
+            return stdout.readline().strip()
 
         yield ask
         stdin.close()
+
+
+@pytest.fixture
+def probe(asked: Callable[[str], str]) -> Callable[..., str]:
+    """Ask for a reading: ``probe("gpu", 0, "name")``."""
+    letters: dict[Scope, str] = {"node": "n", "gpu": "g", "link": "l", "npu": "u"}
+
+    def ask(scope: Scope, index: int, name: str, link: int = 0) -> str:
+        place = [entry.name for entry in PROPERTIES[scope]].index(name)
+        kind = PROPERTIES[scope][place].type[0]
+        return asked(f"{letters[scope]} {index} {link} {place} {kind}")
+
+    return ask

@@ -1,7 +1,8 @@
 /* The core of the native library in a program of its own, so that tests reach every reading of a
  * state and load many states a second, under the sanitizers too.
  *
- *   probe read            for each line "SCOPE INDEX LINK PROPERTY" on stdin: what the mock says
+ *   probe read            for each line "SCOPE INDEX LINK PROPERTY TYPE" on stdin: what the mock says;
+ *                         for "event" the next one, for "processes GPU" and "codes NPU" the list
  *   probe load            for each path on stdin: load it, read all of it, say whether it was good
  *   probe hammer SECONDS  eight threads read and fork while somebody else rewrites the state
  */
@@ -15,6 +16,7 @@ void *const mk_own[FN_COUNT] = {0};
 
 /* ---- read ---------------------------------------------------------------------------------- */
 
+/* Scopes: n node, g GPU, l link, u NPU. */
 static bool number(char scope, unsigned index, unsigned link, unsigned property, int64_t *value) {
     switch (scope) {
     case 'n': return mk_node((mk_node_property)property, value);
@@ -33,19 +35,49 @@ static bool text(char scope, unsigned index, unsigned link, unsigned property, c
     }
 }
 
-static void answer_line(const char *line) {
-    char scope[8], kind, out[MK_STRING_BYTES] = "";
+static void answer_reading(const char *line) {
+    char scope, kind, out[MK_STRING_BYTES] = "";
     unsigned index, link, property;
     int64_t value = 0;
-    if (sscanf(line, "%7s %u %u %u %c", scope, &index, &link, &property, &kind) != 5) exit(2);
+    if (sscanf(line, "%c %u %u %u %c", &scope, &index, &link, &property, &kind) != 5) exit(2);
+    if (kind == 's' && text(scope, index, link, property, out)) printf("%s", out);
+    else if (kind != 's' && number(scope, index, link, property, &value))
+        printf("%lld", (long long)value);
+    else printf("-");
+}
+
+static void answer_event(void) {
+    mk_event event;
+    if (!mk_event_due(0, &event)) return;
+    printf("%u %llu %llu", event.gpu, (unsigned long long)event.type,
+           (unsigned long long)event.data);
+    if (!mk_event_take(event.id) || mk_event_take(event.id)) exit(3); /* once */
+}
+
+static void answer_processes(unsigned gpu) {
+    mk_process list[MK_MAX_PROCESSES];
+    unsigned count;
+    if (!mk_processes(gpu, list, &count)) printf("-");
+    for (unsigned i = 0; i < count; i++)
+        printf("%u:%llu:%u ", list[i].pid, (unsigned long long)list[i].used_bytes,
+               list[i].graphics);
+}
+
+static void answer_codes(unsigned npu) {
+    uint32_t list[MK_MAX_CODES];
+    unsigned count;
+    if (!mk_codes(npu, list, &count)) printf("-");
+    for (unsigned i = 0; i < count; i++) printf("%08X ", list[i]);
+}
+
+static void answer_line(const char *line) {
+    unsigned index;
     mk_enter();
-    bool known = kind == 's' ? text(scope[0] == 'n' && scope[1] == 'p' ? 'p' : scope[0], index,
-                                    link, property, out)
-                             : number(scope[0] == 'n' && scope[1] == 'p' ? 'p' : scope[0], index,
-                                      link, property, &value);
-    if (!known) printf("-\n");
-    else if (kind == 's') printf("%s\n", out);
-    else printf("%lld\n", (long long)value);
+    if (strcmp(line, "event\n") == 0) answer_event();
+    else if (sscanf(line, "processes %u", &index) == 1) answer_processes(index);
+    else if (sscanf(line, "codes %u", &index) == 1) answer_codes(index);
+    else answer_reading(line);
+    printf("\n");
     fflush(stdout);
 }
 

@@ -1,5 +1,7 @@
 """The state file: what Python writes is what the library reads, and nothing else gets in."""
 
+import os
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +16,7 @@ from mockfail.errors import MockError, MockUsageError
 from mockfail.nodes import node
 from mockfail.properties import NOT_SUPPORTED, PROPERTIES, Property, Scope
 from mockfail.state import Call, Event, Gpu, Node, Override, Process, State, Value, When
+from tests.mockfail.programs import HERE, compile_core, eventually
 
 Ask = Callable[..., str]
 
@@ -138,6 +141,63 @@ def test_an_overlay_says_only_what_faults_set(mock, probe: Ask) -> None:
     assert probe("gpu", 0, "temperature_c") == "97"
     assert probe("gpu", 0, "power_mw") == "-"
     assert probe("gpu", 7, "temperature_c") == "-"
+
+
+def test_each_process_gets_an_event_once(mock, asked: Callable[[str], str]) -> None:
+    """Whatever else changes; the same fault begun again is another event."""
+    xid = Event(1, 8, 79)
+    healthy = node("a10x2")
+    mock.write(State(healthy, "standalone", events=(xid, xid, Event(0, 8, 63, When(start_s=1e6)))))
+    assert [asked("event") for _ in range(3)] == ["1 8 79", "1 8 79", ""]
+    hot = (Override("gpu", "temperature_c", 97),)
+    mock.write(State(healthy, "standalone", hot, events=(xid, xid, Event(0, 8, 48))))
+    assert eventually(lambda: asked("event") == "0 8 48")
+    assert asked("event") == ""
+    again = Event(1, 8, 79, When(start_s=1.0))
+    begun = time.clock_gettime(time.CLOCK_BOOTTIME) - 10
+    mock.write(State(healthy, "standalone", events=(xid, again), started_s=begun))
+    assert eventually(lambda: asked("event") == "1 8 79")
+    assert eventually(lambda: asked("event") == "1 8 79")
+    assert asked("event") == ""
+
+
+def test_processes_take_no_events_from_each_other(mock) -> None:
+    mock.write(State(node("a10x1"), "standalone", events=(Event(0, 8, 31),)))
+    program = compile_core("probe", HERE / "probe.c")
+    environment = {**os.environ, "AIBRIXCTL_TEST_REAL_DIR": str(mock.folder)}
+    said = [
+        subprocess.run(
+            [str(program), "read"],
+            input="event\nevent\n", env=environment, capture_output=True, text=True, check=True,
+        ).stdout
+        for _ in range(2)
+    ]  # fmt: skip
+    assert said == ["0 8 31\n\n"] * 2
+
+
+def test_lists_arrive_and_faults_replace_them(mock, asked: Callable[[str], str]) -> None:
+    two = node("a10x2")
+    busy = replace(two.gpus[0], processes=(Process(7, 2**40), Process(8, 5, graphics=True)))
+    simulated = Node(two.values, (busy, two.gpus[1]))
+    mock.write(State(simulated, "standalone"))
+    assert asked("processes 0") == f"7:{2**40}:0 8:5:1"
+    assert asked("processes 1") == asked("processes 63") == ""
+    mock.write(State(simulated, "standalone", processes={0: (), 1: (Process(9, 1),)}))
+    assert eventually(lambda: asked("processes 0") == "")
+    assert asked("processes 1") == "9:1:0"
+
+
+def test_codes_arrive(mock, asked: Callable[[str], str]) -> None:
+    mock.write(State(node("910bx2"), "standalone", codes={1: (0x80E01801, 0x80FA4E00)}))
+    assert asked("codes 0") == asked("codes 9") == ""
+    assert asked("codes 1") == "80E01801 80FA4E00"
+
+
+def test_an_overlay_leaves_lists_that_no_fault_sets(mock, asked: Callable[[str], str]) -> None:
+    mock.write(State(node("a10x1"), "overlay", processes={1: (Process(9, 1),)}))
+    assert asked("processes 0") == "-"
+    assert asked("processes 1") == "9:1:0"
+    assert asked("codes 0") == "-"
 
 
 def test_head_reads_back(tmp_path: Path) -> None:
