@@ -149,7 +149,7 @@ CHECKS = (
     Check(
         "throttle",
         "Neither heat nor power supply holds the clocks down.",
-        ("throttle_reasons",),
+        ("throttle_reasons", "power_mw"),
         ("NV-THERMAL-SLOWDOWN", "NV-POWER-BRAKE", "NV-HW-SLOWDOWN", "NV-POWER-CAP"),
         of_device=throttling,
     ),
