@@ -58,7 +58,8 @@ class Event:
     """An event for whoever registered for it; each process gets it once.
 
     It stays the same event, however the state around it is rewritten, as long as it begins at the
-    same moment (``started_s + start_s``); begun again, it is delivered again. ``type`` is NVML's event bit (8 for an XID) with the XID in ``data``.
+    same moment (``started_s + start_s``); begun again, it is delivered again.
+    ``type`` is NVML's event bit (8 for an XID) with the XID in ``data``.
     """
 
     gpu: int
