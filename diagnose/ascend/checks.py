@@ -16,7 +16,8 @@ ISOLATED_PAGES_NOTICE = 16
 SINGLE_BIT_ERRORS = 1000
 """Corrected errors since start that we call a storm; the driver's own limit is not public."""
 TEMPERATURE_C: tuple[tuple[int, Severity], ...] = ((105, "degraded"), (95, "warning"))
-"""Of chip and memory. Our own: DCMI names no limits of the 910B. NVIDIA's cards hold the same memory to 95 °C."""
+"""Of chip and memory. Our own: DCMI names no limits of the 910B; NVIDIA's cards hold the same memory
+to 95 °C."""
 
 _OF_DRIVER = {
     "library_missing": "ASCEND-LIBRARY-MISSING",
@@ -138,16 +139,11 @@ def temperature(npu: DeviceFacts, context: Context) -> Iterator[Sign]:
     """Yield chip or memory too hot, unless a fault code says so."""
     if any(_is_of_heat(fault) for fault in _faults(npu)):
         return
-    for name, limits in (
-        ("temperature_c", TEMPERATURE_C),
-        ("hbm_temperature_c", HBM_TEMPERATURE_C),
-    ):
-        reading = npu.get(name)
-        for limit, severity in limits:
-            if reading is not None and reading >= limit:
-                evidence = {name: reading, "limit_c": limit}
-                yield Sign("ASCEND-TEMPERATURE", evidence, severity=severity)
-                return
+    readings = _known(npu, ("temperature_c", "hbm_temperature_c"))
+    for limit, severity in TEMPERATURE_C:
+        if hot := {name: value for name, value in readings.items() if value >= limit}:
+            yield Sign("ASCEND-TEMPERATURE", hot | {"limit_c": limit}, severity=severity)
+            return
 
 
 def pcie(facts: Facts, context: Context) -> Iterator[Sign]:
