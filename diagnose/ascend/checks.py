@@ -16,8 +16,8 @@ ISOLATED_PAGES_NOTICE = 16
 SINGLE_BIT_ERRORS = 1000
 """Corrected errors since start that we call a storm; the driver's own limit is not public."""
 TEMPERATURE_C: tuple[tuple[int, Severity], ...] = ((105, "degraded"), (95, "warning"))
-"""Of chip and memory. Our own: DCMI names no limits of the 910B; NVIDIA's cards hold the same memory
-to 95 °C."""
+"""Of chip and memory. Our own: DCMI names no limits of the 910B; NVIDIA's cards hold the same
+memory to 95 °C."""
 
 _OF_DRIVER = {
     "library_missing": "ASCEND-LIBRARY-MISSING",
