@@ -3,9 +3,10 @@
  *   client            linked with -DLINKED against libnvidia-ml.so.1
  *   client NAME       opens the library under this name
  *   client NAME deep  opens it with RTLD_DEEPBIND
+ *   client NAME apart opens it in a namespace of its own
  *
  * A line it prints: what nvmlInit_v2 and nvmlDeviceGetCount_v2 returned, the number of GPUs, then
- * for each its temperature, or the code of the error as "!15". With "once" on stdin it shuts down.
+ * for each its temperature, or the code of the error as "!15".
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -52,7 +53,10 @@ static void read_node(void) {
 int main(int words, char **word) {
     char line[64];
 #ifndef LINKED
-    library = dlopen(word[1], RTLD_NOW | (words > 2 ? RTLD_DEEPBIND : 0));
+    const char *how = words > 2 ? word[2] : "";
+    int deep = strcmp(how, "deep") == 0 ? RTLD_DEEPBIND : 0;
+    library = strcmp(how, "apart") == 0 ? dlmopen(LM_ID_NEWLM, word[1], RTLD_NOW)
+                                        : dlopen(word[1], RTLD_NOW | deep);
     if (library == NULL) {
         fprintf(stderr, "%s\n", dlerror());
         return 3;
