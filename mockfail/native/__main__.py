@@ -1,6 +1,10 @@
-"""Compile the native libraries in place: ``python -m mockfail.native``."""
+"""Compile the native libraries in place, where they are older than their sources.
+
+python -m mockfail.native
+"""
 
 from mockfail.native import build
 
 for library, file in build.FILES.items():
-    build.compile_library(library, build.HERE / file)
+    if not build.is_current(library):
+        build.compile_library(library, build.HERE / file)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mockfail import properties
 from mockfail.native import generate
 
 HERE = Path(__file__).parent
@@ -32,6 +33,14 @@ def sources(library: str) -> list[str]:
     """Return the C and assembly files of a library, in the order of their names."""
     own = sorted(path.name for path in HERE.glob(f"{library}*.c"))
     return [str(HERE / name) for name in (*CORE, *own)]
+
+
+def is_current(library: str) -> bool:
+    """Say whether the library in place is there, and newer than all it is made from."""
+    made = HERE / FILES[library]
+    inputs = [path for path in HERE.iterdir() if path.is_file() and ".so" not in path.suffixes]
+    inputs.append(Path(properties.__file__))
+    return made.exists() and made.stat().st_mtime > max(p.stat().st_mtime for p in inputs)
 
 
 def compiler() -> list[str]:

@@ -18,11 +18,9 @@ from tests.mockfail.programs import HERE, MockFolder, RealDriver, built, compile
 @pytest.fixture(scope="session", autouse=True)
 def libraries() -> tuple[Path, ...]:
     """The native libraries, compiled again when a source is newer."""
-    newest = max(path.stat().st_mtime for path in build.HERE.iterdir() if path.suffix != ".so")
     for name, file in build.FILES.items():
-        path = build.HERE / file
-        if not path.exists() or path.stat().st_mtime < newest:
-            build.compile_library(name, path)
+        if not build.is_current(name):
+            build.compile_library(name, build.HERE / file)
     return native.library_paths()
 
 
