@@ -5,8 +5,6 @@
  */
 #include "dcmi.h"
 
-#include <string.h>
-
 enum { MIB = 1 << 20, MW_PER_POWER = 100, MV_PER_VOLTAGE = 10 };
 
 void dcmi_copy(void *to, size_t size, const char *text) {
@@ -70,14 +68,12 @@ enum { NO_PROPERTY = -1, NOT_THERE = -2 };
 
 static int chosen(int property, unsigned npu, int real, unsigned *out) {
     int64_t number = *out;
-    if (real == DCMI_OK && property < 0)
+    if (property == NOT_THERE || (property == NO_PROPERTY && mk_mode_now() == MK_OVERLAY))
         return real;
-    if (property == NO_PROPERTY && mk_mode_now() == MK_STANDALONE) {
+    if (property == NO_PROPERTY) {
         *out = 0;
         return DCMI_OK;
     }
-    if (property < 0)
-        return real;
     int status = judged(npu, (mk_npu_property)property, 1, real, &number);
     *out = (unsigned)number;
     return status;

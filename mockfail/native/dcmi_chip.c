@@ -1,8 +1,6 @@
 /* What an NPU is: its chip, its place on the bus, its board. */
 #include "dcmi.h"
 
-#include <string.h>
-
 static void put_chip(unsigned npu, dcmi_chip *chip) {
     char name[MK_STRING_BYTES];
     if (mk_mode_now() == MK_STANDALONE) {
