@@ -1,6 +1,7 @@
 """The state file: what Python writes is what the library reads, and nothing else gets in."""
 
 import os
+import struct
 import subprocess
 import time
 from collections.abc import Callable
@@ -71,23 +72,54 @@ def overrides(draw: st.DrawFn) -> Override:
     return Override(scope, entry.name, draw(values(entry)), index, link, started)
 
 
+def told(data: bytes, override: Override) -> tuple[bool, int, list[int]]:
+    """Read one reading from the bytes: whether a fault sets it, its value, its rules' values."""
+    gpu_slots, npu_slots, link_slots = struct.unpack_from("<III", data, 68)
+    sizes = {scope: len(entries) for scope, entries in PROPERTIES.items()}
+    gpu_size = sizes["gpu"] + link_slots * sizes["link"]
+    start = {
+        "node": 0,
+        "gpu": sizes["node"] + override.index * gpu_size,
+        "link": sizes["node"] + override.index * gpu_size
+        + sizes["gpu"] + (override.link or 0) * sizes["link"],
+        "npu": sizes["node"] + gpu_slots * gpu_size + override.index * sizes["npu"],
+    }[override.scope]  # fmt: skip
+    place = start + [entry.name for entry in PROPERTIES[override.scope]].index(override.name)
+    value, rule, is_set = struct.unpack_from("<qII", data, 112 + 16 * place)
+    rules_at = 112 + 16 * (sizes["node"] + gpu_slots * gpu_size + npu_slots * sizes["npu"])
+    values = []
+    while rule:
+        at = rules_at + 56 * (rule - 1) + 40
+        rule_value, rule = struct.unpack_from("<qI", data, at)
+        values.append(rule_value)
+    return bool(is_set), value, values
+
+
+def as_number(data: bytes, number: int, override: Override) -> Value:
+    """Turn a number of the file back into what the override said."""
+    if isinstance(override.value, str):
+        texts = data[-struct.unpack_from("<I", data, 100)[0] :]
+        return texts[number : texts.index(b"\0", number)].decode()
+    return number
+
+
 @given(given=st.lists(overrides(), max_size=12))
 def test_of_several_overrides_that_hold_the_last_wins(given: list[Override]) -> None:
     """Folding into readings and rules says the same as walking through all overrides."""
-    state = State(node("a10x2"), overrides=tuple(given))
-    encoder = state_file._Encoder(state)
-    encoder.encode()
+    data = state_file.encode(State(node("a10x2"), overrides=tuple(given)))
     for override in given:
-        same = [
-            o for o in given
-            if (o.scope, o.name, o.index, o.link)
-            == (override.scope, override.name, override.index, override.link)
-        ]  # fmt: skip
+        same = [o for o in given if place_of(o) == place_of(override)]
         last = max((i for i, o in enumerate(same) if o.when == When()), default=-1)
-        cell = encoder.cell(override)
-        assert encoder.is_set[cell] == (last >= 0)
-        kept = [rule for _, rule, _ in encoder.rules if encoder.cell(rule) == cell]
-        assert kept == same[last + 1 :]
+        is_set, value, rules = told(data, override)
+        assert is_set == (last >= 0)
+        if is_set:
+            assert as_number(data, value, same[last]) == same[last].value
+        ruled = [as_number(data, number, override) for number in rules]
+        assert ruled == [o.value for o in same[last + 1 :]]
+
+
+def place_of(override: Override) -> tuple[object, ...]:
+    return (override.scope, override.name, override.index, override.link)
 
 
 def test_a_fault_moves_from_the_healthy_value_over_its_ramp(mock, probe: Ask) -> None:
