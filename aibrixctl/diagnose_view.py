@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from aibrixctl.active_view import draw_active
 from diagnose.findings import Device, Finding, Report
 from diagnose.verdict import health, is_fault, verdict
 
@@ -58,6 +59,8 @@ def draw(console: "Console", report: Report, *, wide: bool) -> None:
     for finding in report.findings:
         console.print()
         draw_finding(console, finding, wide=wide)
+    if "active" in report.facts:
+        draw_active(console, report.facts["active"])
     draw_unchecked(console, report, wide=wide)
 
 
@@ -167,7 +170,8 @@ def draw_unchecked(console: "Console", report: Report, *, wide: bool) -> None:
             console.print(f"\n{label}: {', '.join(names)}\n  {reason}", style=style)
     skips = sum(each.skipped for each in report.unchecked)
     if skips and not wide:
-        console.print(f"\n{skips} checks skipped, as the devices lack what they read (-o wide)")
+        what = "1 check" if skips == 1 else f"{skips} checks"
+        console.print(f"\n{what} skipped, for what the devices do not have (-o wide says why)")
 
 
 def _short(device: Device) -> str:

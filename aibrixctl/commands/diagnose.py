@@ -23,6 +23,8 @@ from aibrixctl.result import Problem, Result
 from aibrixctl.signals import interruptible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from diagnose.explain import Explanation
@@ -73,6 +75,13 @@ def diagnose(
             autocompletion=choices.one_of("auto", "cpu"),
         ),
     ] = "auto",
+    beside_others: Annotated[
+        bool,
+        typer.Option(
+            "--beside-others",
+            help="For --active: test devices that other processes use too. Both get slower.",
+        ),
+    ] = False,
     timeout: Timeout = "10s",
     kernel_log: KernelLog = None,
     since: Since = None,
@@ -104,7 +113,8 @@ def diagnose(
         from diagnose.run import diagnose as observe
 
         return _result(observe(options))
-    return _with_work(options, cast(Literal["quick", "full"], active), device)
+    level = cast(Literal["quick", "full"], active)
+    return _with_work(options, level, device, beside_others=beside_others)
 
 
 def _one_of(option: str, value: str | None, known: tuple[str | None, ...]) -> None:
@@ -115,7 +125,9 @@ def _one_of(option: str, value: str | None, known: tuple[str | None, ...]) -> No
         raise UsageError("option.value", f"{option} is {value!r}; expected {expected}")
 
 
-def _with_work(options: "Options", level: Literal["quick", "full"], device: str) -> Result:
+def _with_work(
+    options: "Options", level: Literal["quick", "full"], device: str, *, beside_others: bool
+) -> Result:
     """Diagnose, then run the active tests; on the CPU there need not be an accelerator."""
     from diagnose import active
     from diagnose.errors import NoAcceleratorError
@@ -132,7 +144,9 @@ def _with_work(options: "Options", level: Literal["quick", "full"], device: str)
     with interruptible() as stop:
         kind: Literal["auto", "cpu"] = "cpu" if device == "cpu" else "auto"
         session().reporter.detail(f"active tests, {level}")
-        worked = active.run(level, kind, overrides=options.overrides, stop=stop)
+        worked = active.run(
+            level, kind, overrides=options.overrides, beside_others=beside_others, stop=stop
+        )
     result = _result(with_active(report, worked))
     if stop.is_set():
         return Result(
@@ -172,13 +186,18 @@ def _result(report: "Report") -> Result:
 
 
 def _warnings(report: "Report") -> tuple[Problem, ...]:
-    if not report.simulated:
-        return ()
     from accelerators import mocked
+    from aibrixctl.active_view import CPU_ONLY, on_cpu
 
-    mock = mocked.current()
-    text = "this is a mock, not the machine's own state"
-    return (Problem("diagnose.simulated", text, target=str(mock.folder) if mock else None),)
+    warnings = []
+    if report.simulated:
+        mock = mocked.current()
+        text = "this is a mock, not the machine's own state"
+        where = str(mock.folder) if mock else None
+        warnings.append(Problem("diagnose.simulated", text, target=where))
+    if on_cpu(report.facts.get("active", {})):
+        warnings.append(Problem("diagnose.cpu_only", CPU_ONLY))
+    return tuple(warnings)
 
 
 @command(
@@ -233,6 +252,8 @@ def _draw_explanation(console: "Console", found: "Explanation") -> None:
 )
 def list_checks() -> Result:
     """List the checks: name, accelerator, what they ask, what they read, what they can find."""
+    from diagnose.active import judge
+    from diagnose.engine.checks import ABOUT, CHECK_OF
     from diagnose.families import FAMILIES
 
     rows: list[dict[str, Any]] = [
@@ -246,6 +267,8 @@ def list_checks() -> Result:
         for family in FAMILIES
         for check in family.checks
     ]
+    rows += [_beside("any", name, about, judge.CHECKS) for name, about in judge.ABOUT.items()]
+    rows += [_beside("engine", name, about, CHECK_OF) for name, about in ABOUT.items()]
 
     def view(console: "Console", wide: bool) -> None:
         from aibrixctl.render import table_of
@@ -264,3 +287,9 @@ def list_checks() -> Result:
         )
 
     return Result({"checks": rows}, rows=rows, record="check", view=view)
+
+
+def _beside(of: str, name: str, about: str, check_of: "Mapping[str, str]") -> dict[str, Any]:
+    """Return the row of a check that --active or `diagnose engine` runs."""
+    codes = [code for code, check in check_of.items() if check == name]
+    return {"check": name, "accelerator": of, "about": about, "reads": [], "codes": codes}

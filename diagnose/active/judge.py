@@ -42,6 +42,13 @@ CHECKS = {
     "ACTIVE-HANG": "active-driver",
 }
 """The check that gives each code."""
+ABOUT = {
+    "active-compute": "Matrix products are right in every element, and as fast as they should be.",
+    "active-memory": "Device memory holds what is written, and copies at its bandwidth.",
+    "active-links": "Copies to the host and between devices arrive unchanged and in time.",
+    "active-driver": "The driver gets through all this.",
+}
+"""Each check in a line."""
 
 
 @dataclass(frozen=True)

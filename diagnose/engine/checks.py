@@ -41,6 +41,17 @@ CODES = {
 ENDING = ("ENGINE-UNREACHABLE", "ENGINE-UNHEALTHY", "ENGINE-WEDGED")
 """Codes after which the checks further down the list say nothing of their own."""
 _METRIC_CHECKS = ("engine-kv-cache", "engine-queue", "engine-prefix-cache")
+ABOUT = {
+    "engine-reachable": "The engine takes connections.",
+    "engine-health": "/health says 200, and the engine was not put to sleep.",
+    "engine-progress": "Tokens come between scrapes, and a request of our own finishes.",
+    "engine-errors": "Requests do not fail by the engine's fault.",
+    "engine-restarts": "The engine does not start anew while it is watched.",
+    "engine-kv-cache": "Requests are not preempted, and do not wait for KV cache.",
+    "engine-queue": "The queue does not grow.",
+    "engine-prefix-cache": "The prefix cache finds what it used to.",
+}
+"""Each check in a line."""
 CHECK_OF = {code: check for check, codes in CODES.items() for code in codes}
 
 Item = Sign | Unchecked
