@@ -216,5 +216,6 @@ def _unread(check: Check, device: DeviceFacts) -> Iterator[Unchecked]:
         reason = "; ".join(f"{name}: {f.text}" for name, f in broken.items())
         yield Unchecked(check.name, device.device, reason, skipped=False)
     elif check.reads and not device.has_any(check.reads):
-        reason = f"not supported by the device: {', '.join(check.reads)}"
+        reasons = sorted({f.text for f in failures.values()}) or ["not read"]
+        reason = f"{', '.join(check.reads)}: {'; '.join(reasons)}"
         yield Unchecked(check.name, device.device, reason, skipped=True)

@@ -19,6 +19,9 @@ from diagnose.findings import Device
 
 _REAP_S = 0.2
 """How long a killed child may take to disappear before it is left to the kernel."""
+_MOST_UNDEAD = 8
+"""Children of one reader that are stuck in the kernel, from which on no more are started: whoever
+watches a driver that hangs must not fill the process table."""
 _ALONE_AFTER = 0.5
 """Share of the timeout after which each device still missing gets a child of its own: one that
 hangs under a lock of the library then no longer hides the others."""
@@ -70,6 +73,8 @@ def read(
 
     Never raises for what a driver does: a refusal, a hang and the end of the child are facts.
     """
+    if len(undead := _undead(module)) >= _MOST_UNDEAD:
+        return Facts(family=family, hung_in=f"{len(undead)} earlier reads, which can't be ended")
     progress = _Progress(kind)
     started_s = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -92,8 +97,19 @@ def _child(module: str, environment: Mapping[str, str], *words: str) -> Iterator
             yield pipe
     finally:
         process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             process.wait(_REAP_S)
+        except subprocess.TimeoutExpired:
+            _left.setdefault(module, []).append(process)
+
+
+_left: dict[str, list[subprocess.Popen[bytes]]] = {}
+
+
+def _undead(module: str) -> list[subprocess.Popen[bytes]]:
+    """Return the children that were killed and are still there, stuck in the kernel."""
+    _left[module] = [process for process in _left.get(module, []) if process.poll() is None]
+    return _left[module]
 
 
 def _listen(pipes: set[Connection], progress: _Progress, until_s: float) -> None:

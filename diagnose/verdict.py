@@ -32,12 +32,11 @@ def verdict(report: Report) -> Verdict:
 
 def health(device: Device, report: Report) -> Severity | Literal["healthy", "unknown"]:
     """Return the worst that was found on a device; ``unknown`` where a check could not run."""
-    about = same_device
-    worst = [finding.severity for finding in report.findings if about(finding.device, device)]
+    worst = [f.severity for f in report.findings if same_device(f.device, device)]
     faults = [severity for severity in worst if severity != "info"]
     if faults:
         return max(faults, key=SEVERITIES.index)
-    if any(not each.skipped and about(each.device, device) for each in report.unchecked):
+    if any(not each.skipped and same_device(each.device, device) for each in report.unchecked):
         return "unknown"
     return "info" if worst else "healthy"
 

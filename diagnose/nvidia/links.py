@@ -113,11 +113,15 @@ def _is_module(name: str) -> bool:
         return "sxm" in words(name)
 
 
-def link_errors(gpu: DeviceFacts, context: Context) -> Iterator[Sign]:
+def link_errors(gpu: DeviceFacts, context: Context) -> Iterator[Sign | Unchecked]:
     """Yield links with more errors than the limits."""
+    links = gpu.get("nvlinks") or ()
+    if links and not any(name in link for link in links for name in LINK_ERROR_LIMITS):
+        reason = "the driver has no error counters for this generation of NVLink"
+        yield Unchecked("nvlink-errors", gpu.device, reason, skipped=True)
     bad: list[dict[str, Any]] = [
         link
-        for link in gpu.get("nvlinks") or ()
+        for link in links
         if any(link.get(name, 0) >= limit for name, limit in LINK_ERROR_LIMITS.items())
     ]
     if bad:

@@ -18,14 +18,14 @@ _NO_MORE = (
     nvml.NVML_ERROR_INVALID_ARGUMENT,
     nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
 )
-_GONE = {nvml.NVML_ERROR_GPU_IS_LOST: "lost", nvml.NVML_ERROR_RESET_REQUIRED: "reset_required"}
+_GONE = (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_RESET_REQUIRED)
 
 
 def read_links(gpu: Any, reader: Reader) -> None:
     """Read state and error counters of each link that the card has, as ``nvlinks``.
 
     A card without links has the failure ``not_supported``; the number of links is where the
-    driver begins to refuse.
+    driver begins to refuse. Any other failure stands beside the links that could be read.
     """
     reader.tell("nvmlDeviceGetNvLinkState")
     links: list[dict[str, Any]] = []
@@ -38,14 +38,14 @@ def read_links(gpu: Any, reader: Reader) -> None:
             if error.value not in _NO_MORE:
                 reader.failures["nvlinks"] = Failure("error", f"NVML: {error}", error.value)
             break
-        links.append({"link": number, "active": active} | _counters(gpu, number))
+        links.append({"link": number, "active": active} | _counters(gpu, number, reader))
     if links:
         reader.values["nvlinks"] = links
     elif "nvlinks" not in reader.failures:
         reader.failures["nvlinks"] = Failure("not_supported", "the card has no NVLink")
 
 
-def _counters(gpu: Any, link: int) -> dict[str, int]:
+def _counters(gpu: Any, link: int, reader: Reader) -> dict[str, int]:
     """Read the counters of a link; those that this generation lacks are left out."""
     counters = {}
     for name, number in _ERRORS.items():
@@ -54,4 +54,6 @@ def _counters(gpu: Any, link: int) -> dict[str, int]:
         except nvml.NVMLError as error:
             if error.value in _GONE:
                 raise
+            if error.value not in _NO_MORE:
+                reader.failures["nvlinks"] = Failure("error", f"NVML: {error}", error.value)
     return counters

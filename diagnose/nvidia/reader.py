@@ -205,9 +205,7 @@ def _clocks(gpu: Any, reader: Reader) -> None:
 
 
 def _thermal(gpu: Any, reader: Reader) -> None:
-    reader.take(
-        "temperature_c", "nvmlDeviceGetTemperature", lambda: nvml.nvmlDeviceGetTemperature(gpu, 0)
-    )
+    reader.take("temperature_c", "nvmlDeviceGetTemperatureV", lambda: _temperature(gpu))
     for name, number in _THRESHOLDS.items():
         reader.take(
             f"threshold_{name}_c",
@@ -228,6 +226,15 @@ def _thermal(gpu: Any, reader: Reader) -> None:
         )
 
 
+def _temperature(gpu: Any) -> int:
+    """Read the core by the newer call; drivers before 570 have only the older one."""
+    try:
+        celsius: int = nvml.nvmlDeviceGetTemperatureV(gpu, nvml.NVML_TEMPERATURE_GPU)
+    except (nvml.NVMLError_FunctionNotFound, nvml.NVMLError_NotSupported):
+        celsius = nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU)
+    return celsius
+
+
 def _fan_rpm(gpu: Any, fan: int) -> int:
     """Read one fan; nvidia-ml-py's own wrapper knows only the first."""
     info = nvml.c_nvmlFanSpeedInfo_t(version=nvml.nvmlFanSpeedInfo_v1, fan=fan)
@@ -235,8 +242,22 @@ def _fan_rpm(gpu: Any, fan: int) -> int:
     return int(info.speed)
 
 
+_ECC_READINGS = (
+    *(
+        f"ecc_{kind}_{counter}_{place}"
+        for kind in _ECC_KINDS
+        for counter in _ECC_COUNTERS
+        for place in ("total", *_ECC_PLACES)
+    ),
+    "sram_threshold_exceeded",
+)
+
+
 def _ecc(gpu: Any, reader: Reader) -> None:
-    if not reader.values.get("ecc_mode_current"):
+    mode, failure = reader.values.get("ecc_mode_current"), reader.failures.get("ecc_mode_current")
+    if mode == 0 or (failure is not None and failure.kind == "not_supported"):
+        off = Failure("not_supported", "the card has no ECC" if failure else "ECC is off")
+        reader.failures.update(dict.fromkeys(_ECC_READINGS, off))
         return
     for kind, of_kind in _ECC_KINDS.items():
         for counter, of_counter in _ECC_COUNTERS.items():
@@ -314,9 +335,7 @@ def _fields(gpu: Any, reader: Reader) -> None:
 
 def _field(gpu: Any, number: int) -> int:
     value = nvml.nvmlDeviceGetFieldValues(gpu, [number])[0]
-    if (
-        value.nvmlReturn == nvml.NVML_ERROR_INVALID_ARGUMENT
-    ):  # a driver that is older than the field
+    if value.nvmlReturn == nvml.NVML_ERROR_INVALID_ARGUMENT:  # the driver is older than the field
         raise nvml.NVMLError(nvml.NVML_ERROR_NOT_SUPPORTED)
     if value.nvmlReturn != nvml.NVML_SUCCESS:
         raise nvml.NVMLError(value.nvmlReturn)
@@ -332,7 +351,7 @@ def _fabric(gpu: Any, reader: Reader) -> None:
 
 
 def _fabric_info(gpu: Any) -> Sequence[int]:
-    info = nvml.c_nvmlGpuFabricInfo_v2_t()
+    info = nvml.c_nvmlGpuFabricInfoV_t()
     nvml.nvmlDeviceGetGpuFabricInfoV(gpu, byref(info))
     return [info.state, info.status, info.healthMask]
 

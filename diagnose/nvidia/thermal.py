@@ -163,7 +163,7 @@ CHECKS = (
     Check(
         "fans",
         "Fans turn when they are asked to.",
-        ("fan_speeds_percent", "fan_speeds_rpm"),
+        ("fans", "fan_speeds_percent", "fan_speeds_rpm"),
         ("NV-FAN",),
         of_device=fans,
     ),
