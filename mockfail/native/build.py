@@ -14,7 +14,7 @@ from mockfail.native import generate
 
 HERE = Path(__file__).parent
 FILES = {"nvml": "libnvidia-ml.so.1", "dcmi": "libdcmi.so"}  # by library; also its SONAME
-CORE = ("snapshot.c", "values.c", "real.c", "cache.c", "gate.c", "redirect.c", "entry.S")
+CORE = ("snapshot.c", "check.c", "values.c", "real.c", "cache.c", "gate.c", "redirect.c", "entry.S")
 FLAGS = (
     "-std=gnu11", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-fno-plt",
     "-ftls-model=initial-exec", "-Wall", "-Wextra",

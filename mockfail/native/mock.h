@@ -1,6 +1,7 @@
 /* What the parts of the native libraries share: the state of the mock, and the way to the driver.
  *
  * snapshot.c  reads the state file and keeps what it said      state.h  the file's layout
+ * check.c     takes it apart and believes nothing
  * values.c    readings, rules, lists and events of the current snapshot
  * real.c      finds and opens the real library             cache.c  where the loader has it
  * gate.c      what every exported function asks first; the faults of calls

@@ -22,7 +22,6 @@
 #define CHECK_NS 100000000 /* how often the file is looked at */
 #define MK_KEPT 128u       /* snapshots, so at least 12.8 s */
 #define TRUSTED_FOR 32u    /* publications that a call may trust its own snapshot for */
-#define MAX_FILE_BYTES (8u << 20)
 #define NODE_WIDE "/run/aibrixctl/mock/node-wide/state"
 #ifdef MK_STAND_IN
 #define VARIABLE "AIBRIXCTL_TEST_REAL_DIR"
@@ -113,104 +112,6 @@ static bool read_whole(int file, void *bytes, size_t count) {
     return true;
 }
 
-static bool bounded(const mk_header *header) {
-    return header->gpus <= header->gpu_slots && header->gpu_slots <= MK_MAX_GPUS &&
-           header->npus <= header->npu_slots && header->npu_slots <= MK_MAX_NPUS &&
-           header->link_slots <= MK_MAX_LINKS && header->rules <= MK_MAX_RULES &&
-           header->calls <= MK_MAX_RULES && header->events <= MK_MAX_RULES &&
-           header->processes <= 2 * MK_MAX_GPUS * MK_MAX_PROCESSES &&
-           header->codes <= MK_MAX_NPUS * MK_MAX_CODES && header->text_bytes >= 1 &&
-           header->text_bytes <= MAX_FILE_BYTES && header->mode <= MK_MODE_STANDALONE &&
-           header->started_ns >= 0;
-}
-
-static size_t gpu_cells(const mk_header *header) {
-    return MK_GPU_PROPERTIES + (size_t)header->link_slots * MK_LINK_PROPERTIES;
-}
-
-static size_t cell_count(const mk_header *header) {
-    return MK_NODE_PROPERTIES + header->gpu_slots * gpu_cells(header) +
-           (size_t)header->npu_slots * MK_NPU_PROPERTIES;
-}
-
-/* Point at the sections; returns where they end. */
-static size_t lay_out(mk_snapshot *snapshot, const char *bytes) {
-    const mk_header *header = (const void *)bytes;
-    const char *at = bytes + sizeof *header;
-    snapshot->header = header;
-#define SECTION(field, count) \
-    snapshot->field = (const void *)at, at += (size_t)(count) * sizeof *snapshot->field
-    SECTION(cells, cell_count(header));
-    SECTION(rules, header->rules);
-    SECTION(calls, header->calls);
-    SECTION(events, header->events);
-    SECTION(gpu_lists, header->gpu_slots);
-    SECTION(npu_lists, header->npu_slots);
-    SECTION(processes, header->processes);
-    SECTION(codes, header->codes);
-    SECTION(texts, header->text_bytes);
-#undef SECTION
-    return (size_t)(at - bytes);
-}
-
-static bool conditional(mk_snapshot *snapshot, const mk_when *when) {
-    if (when->after_calls != 0 || when->chance != MK_ALWAYS) snapshot->counts = true;
-    return when->start_ns >= 0 && when->ramp_ns >= 0;
-}
-
-static bool check_lists(const mk_list *lists, unsigned count, unsigned entries, unsigned most) {
-    for (unsigned i = 0; i < count; i++)
-        if (lists[i].count > most || lists[i].first > entries ||
-            lists[i].count > entries - lists[i].first)
-            return false;
-    return true;
-}
-
-static bool find_function(const char *name, unsigned *function) {
-    unsigned low = 0, high = FN_COUNT; /* the names are sorted */
-    while (low < high) {
-        unsigned middle = (low + high) / 2;
-        int order = strcmp(name, mk_function_name((mk_function)middle));
-        if (order == 0) return *function = middle, true;
-        if (order < 0) high = middle;
-        else low = middle + 1;
-    }
-    return false;
-}
-
-/* A fault of the other library's function is in the file too, and is none here. */
-static bool link_call(mk_snapshot *snapshot, unsigned index) {
-    const mk_call_fault *call = &snapshot->calls[index];
-    unsigned function;
-    if (call->function >= snapshot->header->text_bytes) return false;
-    if (!find_function(snapshot->texts + call->function, &function)) return true;
-    snapshot->next_call[index] = snapshot->first_call[function];
-    snapshot->first_call[function] = (uint16_t)(index + 1);
-    return true;
-}
-
-static bool check(mk_snapshot *snapshot) {
-    const mk_header *header = snapshot->header;
-    if (snapshot->texts[0] != '\0' || snapshot->texts[header->text_bytes - 1] != '\0') return false;
-    if (header->real_library >= header->text_bytes) return false;
-    for (size_t i = 0; i < cell_count(header); i++)
-        if (snapshot->cells[i].rule > header->rules) return false;
-    for (unsigned i = 0; i < header->rules; i++) {
-        const mk_rule *rule = &snapshot->rules[i];
-        if (rule->next != 0 && (rule->next <= i + 1 || rule->next > header->rules)) return false;
-        if (!conditional(snapshot, &rule->when)) return false;
-    }
-    for (unsigned i = header->calls; i-- > 0;)
-        if (!conditional(snapshot, &snapshot->calls[i].when) || !link_call(snapshot, i))
-            return false;
-    snapshot->failing = mk_failing_devices(snapshot);
-    for (unsigned i = 0; i < header->events; i++)
-        if (!conditional(snapshot, &snapshot->events[i].when)) return false;
-    return check_lists(snapshot->gpu_lists, header->gpu_slots, header->processes,
-                       MK_MAX_PROCESSES) &&
-           check_lists(snapshot->npu_lists, header->npu_slots, header->codes, MK_MAX_CODES);
-}
-
 /* ---- from file to snapshot ----------------------------------------------------------------- */
 
 /* UNREADABLE: this process can't, for want of descriptors, memory or rights; it keeps what it has.
@@ -235,7 +136,7 @@ static verdict read_body(int file, const mk_header *header, mk_snapshot **snapsh
                 memcmp(body, header, sizeof *header) == 0 &&
                 crc32_of((unsigned char *)body + from, header->total_bytes - from) ==
                     header->checksum &&
-                lay_out(made, body) == header->total_bytes && check(made);
+                mk_lay_out(made, body);
     if (!good) {
         munmap(memory, bytes);
         return refuse("the state file is damaged");
@@ -258,10 +159,7 @@ static verdict read_state(int file, mk_snapshot **snapshot) {
     if (header.layout != MK_LAYOUT || header.digest != MK_DIGEST ||
         header.header_bytes != sizeof header)
         return refuse("the state file was written for another version of this library");
-    mk_snapshot probe;
-    if (!bounded(&header) || header.total_bytes > MAX_FILE_BYTES ||
-        lay_out(&probe, (const char *)&header) != header.total_bytes)
-        return refuse("the state file is damaged");
+    if (!mk_plausible(&header)) return refuse("the state file is damaged");
     return read_body(file, &header, snapshot);
 }
 
@@ -311,21 +209,24 @@ static void await_first_look(void) {
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
-/* A thread that is cancelled while it looks would leave its claim behind. */
-static void look_uncancelled(void) {
+/* A thread that is cancelled while it looks would leave its claim behind. Another may have looked
+ * between this one's glance at the clock and its claim. */
+static void look_uncancelled(int64_t now) {
     int former;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &former);
-    seed_chance(getpid());
-    look();
-    atomic_store(&next_check_ns, clock_ns(CLOCK_MONOTONIC_COARSE) + CHECK_NS);
-    atomic_store(&looked, true);
+    if (now >= atomic_load(&next_check_ns)) {
+        seed_chance(getpid());
+        look();
+        atomic_store(&next_check_ns, clock_ns(CLOCK_MONOTONIC_COARSE) + CHECK_NS);
+        atomic_store(&looked, true);
+    }
     atomic_store(&reader, 0);
     pthread_setcancelstate(former, NULL);
 }
 
 static void look_when_due(int64_t now) {
     if (now < atomic_load_explicit(&next_check_ns, memory_order_relaxed)) return;
-    if (claim_reading()) look_uncancelled();
+    if (claim_reading()) look_uncancelled(now);
     else if (!atomic_load(&looked)) await_first_look();
 }
 

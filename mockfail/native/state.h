@@ -18,6 +18,7 @@
 #define MK_MAGIC "MKSTATE\n"
 #define MK_LAYOUT 1u
 #define MK_MAX_RULES 1024u
+#define MK_MAX_FILE_BYTES (8u << 20)
 #define MK_ALWAYS UINT32_MAX
 #define MK_NO_ERROR INT32_MIN
 
@@ -95,6 +96,15 @@ _Static_assert(sizeof(mk_event_fault) == 64, "mockfail/state.py packs 64 bytes")
 _Static_assert(sizeof(mk_list) == 16, "mockfail/state.py packs 16 bytes");
 _Static_assert(sizeof(mk_process) == 16, "mockfail/state.py packs 16 bytes");
 
+static inline size_t mk_gpu_cells(const mk_header *header) {
+    return MK_GPU_PROPERTIES + (size_t)header->link_slots * MK_LINK_PROPERTIES;
+}
+
+static inline size_t mk_cell_count(const mk_header *header) {
+    return MK_NODE_PROPERTIES + header->gpu_slots * mk_gpu_cells(header) +
+           (size_t)header->npu_slots * MK_NPU_PROPERTIES;
+}
+
 /* A state file as this process read it; never changes after it is published. */
 typedef struct mk_snapshot {
     const mk_header *header;
@@ -130,6 +140,10 @@ uint64_t mk_calls(void);             /* of this process, from when a state first
 int64_t mk_now_ns(const mk_snapshot *snapshot); /* of this call, since the mock's start */
 extern _Atomic uint64_t mk_seed;
 extern char mk_search_path[]; /* LD_LIBRARY_PATH at the start, as the loader took it */
+
+/* check.c */
+bool mk_plausible(const mk_header *header);                   /* the head alone */
+bool mk_lay_out(mk_snapshot *snapshot, const char *bytes); /* all of a file whose head is */
 
 /* values.c */
 uint64_t mk_failing_devices(const mk_snapshot *snapshot);

@@ -52,12 +52,8 @@ static bool evaluate(const mk_snapshot *snapshot, size_t index, int64_t real, in
     return determined;
 }
 
-static size_t gpu_cells(const mk_header *header) {
-    return MK_GPU_PROPERTIES + (size_t)header->link_slots * MK_LINK_PROPERTIES;
-}
-
 static size_t gpu_cell(const mk_header *header, unsigned gpu, unsigned property) {
-    return MK_NODE_PROPERTIES + gpu * gpu_cells(header) + property;
+    return MK_NODE_PROPERTIES + gpu * mk_gpu_cells(header) + property;
 }
 
 static size_t link_cell(const mk_header *header, unsigned gpu, unsigned link, unsigned property) {
@@ -65,7 +61,7 @@ static size_t link_cell(const mk_header *header, unsigned gpu, unsigned link, un
 }
 
 static size_t npu_cell(const mk_header *header, unsigned npu, unsigned property) {
-    return MK_NODE_PROPERTIES + header->gpu_slots * gpu_cells(header) +
+    return MK_NODE_PROPERTIES + header->gpu_slots * mk_gpu_cells(header) +
            (size_t)npu * MK_NPU_PROPERTIES + property;
 }
 

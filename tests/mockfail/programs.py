@@ -17,7 +17,16 @@ from mockfail.state import State
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-CORE = ("values.c", "real.c", "cache.c", "gate.c", "redirect.c", "entry.S", "nvml_library.c")
+CORE = (
+    "check.c",
+    "values.c",
+    "real.c",
+    "cache.c",
+    "gate.c",
+    "redirect.c",
+    "entry.S",
+    "nvml_library.c",
+)
 BUILT = ROOT / ".make" / "test-native"  # kept between runs, under a digest of what went in
 
 
