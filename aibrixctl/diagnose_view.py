@@ -123,17 +123,26 @@ def draw_finding(console: "Console", finding: Finding, *, wide: bool) -> None:
     console.print(
         f"{severity.upper():<9}{finding.code}  {_place(finding.device)}", style=STYLES[severity]
     )
-    console.print(f"  {finding.meaning}")
     shown = {
         name: value
         for name, value in finding.evidence.items()
         if value is not None and (wide or name not in _WIDE_ONLY)
     }
-    console.print(
-        f"  Evidence: {', '.join(f'{name} {_text(value)}' for name, value in shown.items())}"
-    )
-    move = " Move the workload away first." if finding.move_workload else ""
-    console.print(f"  What to do: {finding.action}{move if 'Move' not in finding.action else ''}")
+    evidence = ", ".join(f"{name} {_text(value)}" for name, value in shown.items())
+    first = finding.move_workload and "ove the work" not in finding.action
+    for text in (
+        finding.meaning,
+        f"Evidence: {evidence}",
+        f"What to do: {'Move the work away first. ' if first else ''}{finding.action}",
+    ):
+        _indented(console, text)
+
+
+def _indented(console: "Console", text: str) -> None:
+    """Print a paragraph whose every line is set in."""
+    from rich.padding import Padding
+
+    console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
 def _place(device: Device) -> str:
@@ -167,7 +176,8 @@ def draw_unchecked(console: "Console", report: Report, *, wide: bool) -> None:
         if not skipped or wide:
             label = "Skipped" if skipped else "NOT CHECKED"
             style = "" if skipped else "yellow"
-            console.print(f"\n{label}: {', '.join(names)}\n  {reason}", style=style)
+            console.print(f"\n{label}: {reason}", style=style)
+            _indented(console, ", ".join(names))
     skips = sum(each.skipped for each in report.unchecked)
     if skips and not wide:
         what = "1 check" if skips == 1 else f"{skips} checks"
