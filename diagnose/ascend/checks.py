@@ -247,7 +247,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "npus",
         "Every NPU answers.",
-        ("dcmi_get_device_pcie_info_v2",),
+        ("dcmi_get_device_health",),
         ("ASCEND-LOST", "DRIVER-HANG"),
         of_node=npus,
     ),

@@ -18,14 +18,13 @@ _KINDS: dict[int, FailureKind] = {
     dcmi.NOT_SUPPORTED_IN_CONTAINER: "not_supported",
     dcmi.NO_FUNCTION: "not_supported",  # the driver is older than the call
     dcmi.NOT_PERMITTED: "no_permission",
-    dcmi.NOT_READY: "lost",  # how a card that fell off the bus answers (Ascend mind-cluster)
-    dcmi.DEVICE_NOT_EXIST: "lost",
-    dcmi.INVALID_DEVICE_ID: "lost",
 }
+_GONE = (dcmi.NOT_READY, dcmi.DEVICE_NOT_EXIST, dcmi.INVALID_DEVICE_ID)
+"""How the health of a card that fell off the bus is answered (Ascend mind-cluster takes -8012 for a
+dropped card). Of another reading such a number says no more than that it isn't there just now."""
 _MIB = 1 << 20
 
 _NUMBERS: tuple[tuple[str, str, int, Any], ...] = (
-    ("health", "dcmi_get_device_health", 1, c_uint),
     ("temperature_c", "dcmi_get_device_temperature", 1, None),
     ("power_mw", "dcmi_get_device_power_info", 100, None),
     ("voltage_mv", "dcmi_get_device_voltage", 10, c_uint),
@@ -70,6 +69,7 @@ class Ascend:
         )
         if physical is not None:
             reader.identity["index"] = physical
+        self._health(card, device, reader)
         self._identity(card, device, reader)
         for name, call, factor, type_ in _NUMBERS:
             reader.take(name, call, partial(self._ask, index, call, factor, type_))
@@ -103,6 +103,14 @@ class Ascend:
         if type_ is None:
             return self._dcmi.number(call, card, device) * factor
         return self._dcmi.number(call, card, device, type_=type_) * factor
+
+    def _health(self, card: int, device: int, reader: Reader) -> None:
+        call = "dcmi_get_device_health"
+        ask = partial(self._dcmi.number, call, card, device, type_=c_uint)
+        reader.take("health", call, ask)
+        found = reader.failures.get("health")
+        if found is not None and found.number in _GONE:
+            raise Refused(Failure("lost", found.text, found.number))
 
     def _physical(self, index: int) -> int:
         logic = c_int()
@@ -179,9 +187,12 @@ def _failure(error: DcmiError) -> Failure:
 
 def _of_driver(error: DcmiError) -> Failure:
     """Return what an error means where no single NPU is asked."""
-    found = _failure(error)
-    kinds: dict[FailureKind, FailureKind] = {"lost": "not_loaded", "no_permission": "no_permission"}
-    return Failure(kinds.get(found.kind, "error"), found.text, found.number)
+    kind: FailureKind = "error"
+    if error.number == dcmi.NOT_READY:
+        kind = "not_loaded"
+    elif error.number == dcmi.NOT_PERMITTED:
+        kind = "no_permission"
+    return Failure(kind, f"DCMI: {error}", error.number)
 
 
 if __name__ == "__main__":

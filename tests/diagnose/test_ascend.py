@@ -14,7 +14,7 @@ from diagnose.run import Options, diagnose
 from mockfail import native, state_file
 from mockfail.native import build
 from mockfail.nodes import node
-from mockfail.state import Override, State, Value
+from mockfail.state import Call, Override, State, Value
 
 NODE = State(node("ascend-910bx8"), mode="standalone")
 Diagnose = Callable[..., Report]
@@ -55,11 +55,12 @@ def run(tmp_path: Path) -> Diagnose:
     def diagnose_node(
         *overrides: Override,
         codes: dict[int, tuple[int, ...]] | None = None,
+        calls: tuple[Call, ...] = (),
         widths: dict[int, int] | None = None,
         options: Options | None = None,
     ) -> Report:
         lay_pci_tree(mocked.Mock(folder).sysfs, widths)
-        state = replace(NODE, overrides=overrides, codes=codes or {})
+        state = replace(NODE, overrides=overrides, codes=codes or {}, calls=calls)
         state_file.write(state, mocked.Mock(folder).state)
         environment = os.environ | native.preload_environment(folder, {})
         return diagnose(options or Options(accelerator="ascend"), environment)
@@ -208,6 +209,21 @@ def test_a_driver_that_does_not_start_leaves_nothing_known(run: Diagnose, error:
     report = run(Override("node", "dcmi_init_error", error))
     assert found(report) == [(code, "fatal", None)]
     assert "health" in {each.check for each in report.unchecked if not each.skipped}
+
+
+def test_one_reading_that_is_not_ready_is_unknown_and_loses_no_npu(run: Diagnose):
+    report = run(calls=(Call("dcmi_get_device_network_health", gpu=3, error=-8012),))
+    assert found(report) == []
+    (unread,) = [each for each in report.unchecked if not each.skipped]
+    assert (unread.check, unread.device.index) == ("network", 3)
+    assert "device not ready (-8012)" in unread.reason
+
+
+def test_a_reading_that_the_driver_lacks_is_skipped(run: Diagnose):
+    report = run(calls=(Call("dcmi_get_device_network_health", error=-8255),))
+    assert found(report) == []
+    assert {each.check for each in report.unchecked} == {"network"}
+    assert all(each.skipped for each in report.unchecked)
 
 
 def test_a_hung_npu_costs_the_timeout_and_hides_no_other(run: Diagnose):
