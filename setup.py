@@ -9,7 +9,7 @@ from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).parent))  # the build has no such path in isolation
 
-from mockfail.native import build
+from mockfail.native import FILES, build
 
 
 class BuildNative(build_ext):
@@ -18,7 +18,7 @@ class BuildNative(build_ext):
     def get_ext_filename(self, fullname: str) -> str:
         """Return the library's own name, without Python's suffix."""
         *packages, library = fullname.split(".")
-        return str(Path(*packages, build.FILES[library]))
+        return str(Path(*packages, FILES[library]))
 
     def build_extension(self, ext: Extension) -> None:
         """Compile one; without a compiler everything but mock-fail is installed."""
@@ -46,6 +46,6 @@ setup(
     cmdclass={"build_ext": BuildNative, "bdist_wheel": AnyPython},
     ext_modules=[
         Extension(f"mockfail.native.{name}", relative(build.sources(name)), optional=True)
-        for name in build.FILES
+        for name in FILES
     ],
 )

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from accelerators import mocked
 from mockfail.errors import MockError
-from mockfail.native.build import FILES
 
+FILES = {"nvml": "libnvidia-ml.so.1", "dcmi": "libdcmi.so"}  # by library; also its SONAME
 _HERE = Path(__file__).parent
 
 

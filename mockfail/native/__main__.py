@@ -3,8 +3,8 @@
 python -m mockfail.native
 """
 
-from mockfail.native import build
+from mockfail.native import FILES, build
 
-for library, file in build.FILES.items():
+for library, file in FILES.items():
     if not build.is_current(library):
         build.compile_library(library, build.HERE / file)

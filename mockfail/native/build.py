@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mockfail import properties
-from mockfail.native import generate
+from mockfail.native import FILES, generate
 
 HERE = Path(__file__).parent
-FILES = {"nvml": "libnvidia-ml.so.1", "dcmi": "libdcmi.so"}  # by library; also its SONAME
 CORE = ("snapshot.c", "check.c", "values.c", "real.c", "cache.c", "gate.c", "redirect.c", "entry.S")
 FLAGS = (
     "-std=gnu11", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-fno-plt",

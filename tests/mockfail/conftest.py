@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mockfail import native
-from mockfail.native import build
+from mockfail.native import FILES, build
 from mockfail.nodes import node
 from mockfail.properties import PROPERTIES, Scope
 from mockfail.state import State
@@ -18,7 +18,7 @@ from tests.mockfail.programs import HERE, MockFolder, RealDriver, built, compile
 @pytest.fixture(scope="session", autouse=True)
 def libraries() -> tuple[Path, ...]:
     """The native libraries, compiled again when a source is newer."""
-    for name, file in build.FILES.items():
+    for name, file in FILES.items():
         if not build.is_current(name):
             build.compile_library(name, build.HERE / file)
     return native.library_paths()

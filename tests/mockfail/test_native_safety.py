@@ -11,13 +11,13 @@ import pytest
 
 from mockfail import native, state_file
 from mockfail.errors import MockError
-from mockfail.native import build, generate
+from mockfail.native import FILES, build, generate
 from mockfail.nodes import node
 from mockfail.state import Call, State
 from tests.mockfail.programs import HERE, MockFolder, built, compile_program
 
 CLIENTS = HERE / "clients"
-LIBRARIES = [build.HERE / file for file in build.FILES.values()]
+LIBRARIES = [build.HERE / file for file in FILES.values()]
 ONE = State(node("a10x1"), "standalone", calls=(Call("nvmlDeviceGetCount_v2", error=77),))
 
 
@@ -68,11 +68,11 @@ class TestObject:
         assert "BIND_NOW" in told("readelf", "-dW", library)
 
 
-@pytest.mark.parametrize("library", build.FILES)
+@pytest.mark.parametrize("library", FILES)
 def test_compiles_without_a_warning(library: str) -> None:
     strict = ["-Werror"]
     assert built(
-        build.FILES[library], [], [library, *strict],
+        FILES[library], [], [library, *strict],
         lambda target: build.compile_library(library, target, extra=strict),
     ).exists()  # fmt: skip
 
