@@ -83,8 +83,7 @@ def _levels() -> Iterator[str]:
     yield _ASCEND.format(number=len(levels))
     counts = Counter(levels.values())
     for level in ascend_codes.LEVELS:
-        code = next(code for code, named in sorted(levels.items()) if named == level)
-        yield _row(level, str(counts[level]), explain(code))
+        yield _row(level, str(counts[level]), explain(level))
 
 
 def _row(first: str, second: str, entry: Explanation) -> str:
