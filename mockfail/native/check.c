@@ -57,8 +57,10 @@ static bool find_function(const char *name, unsigned *function) {
         unsigned middle = (low + high) / 2;
         int order = strcmp(name, mk_function_name((mk_function)middle));
         if (order == 0) return *function = middle, true;
-        if (order < 0) high = middle;
-        else low = middle + 1;
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
     }
     return false;
 }
@@ -86,8 +88,7 @@ static bool check(mk_snapshot *snapshot) {
         if (!is_sane(snapshot, &rule->when)) return false;
     }
     for (unsigned i = header->calls; i-- > 0;)
-        if (!is_sane(snapshot, &snapshot->calls[i].when) || !link_call(snapshot, i))
-            return false;
+        if (!is_sane(snapshot, &snapshot->calls[i].when) || !link_call(snapshot, i)) return false;
     snapshot->failing = mk_failing_devices(snapshot);
     for (unsigned i = 0; i < header->events; i++)
         if (!is_sane(snapshot, &snapshot->events[i].when)) return false;

@@ -21,9 +21,9 @@ const int mk_no_function = FUNCTION_NOT_FOUND;
 const int mk_not_supported = NOT_SUPPORTED;
 
 const char *const mk_real_paths[] = {
-    "/usr/local/nvidia/lib64",    /* GKE and other mounted drivers */
-    "/usr/lib/wsl/lib",           /* Windows Subsystem for Linux */
-    "/run/opengl-driver/lib",     /* NixOS */
+    "/usr/local/nvidia/lib64", /* GKE and other mounted drivers */
+    "/usr/lib/wsl/lib",        /* Windows Subsystem for Linux */
+    "/run/opengl-driver/lib",  /* NixOS */
 #if defined(__x86_64__)
     "/usr/lib/x86_64-linux-gnu",
     "/usr/lib/x86_64-linux-gnu/nvidia/current",
@@ -43,7 +43,7 @@ const char *const mk_real_paths[] = {
 
 /* ---- handles ------------------------------------------------------------------------------- */
 
-static char simulated[MK_MAX_GPUS];            /* their addresses are the handles */
+static char simulated[MK_MAX_GPUS];             /* their addresses are the handles */
 static void *_Atomic real_handles[MK_MAX_GPUS]; /* by the real index */
 static _Atomic bool handles_known;
 

@@ -37,8 +37,7 @@ static void forget_error(void) {
 
 #ifndef MK_STAND_IN
 static void *open_path(const char *path) {
-    void *(*open_library)(const char *, int) =
-        (void *(*)(const char *, int))mk_symbol("dlopen");
+    void *(*open_library)(const char *, int) = (void *(*)(const char *, int))mk_symbol("dlopen");
     void (*close_library)(void *) = (void (*)(void *))mk_symbol("dlclose");
     if (open_library == NULL || close_library == NULL || access(path, R_OK) != 0) return NULL;
     void *opened = open_library(path, RTLD_NOW | RTLD_LOCAL);

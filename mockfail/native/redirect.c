@@ -24,8 +24,7 @@ static bool is_ours(const char *name) {
  * It lasts as long as we are loaded. */
 static const char *own_path(void) {
     Dl_info about;
-    int (*locate)(const void *, Dl_info *) =
-        (int (*)(const void *, Dl_info *))mk_symbol("dladdr");
+    int (*locate)(const void *, Dl_info *) = (int (*)(const void *, Dl_info *))mk_symbol("dladdr");
     return locate != NULL && locate(&here, &about) != 0 ? about.dli_fname : NULL;
 }
 

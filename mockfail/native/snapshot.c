@@ -67,8 +67,10 @@ static void seed_chance(int32_t process) {
 
 static void remember_seed(const char *given) {
     seed_given = given != NULL;
-    if (seed_given) atomic_store(&mk_seed, strtoull(given, NULL, 10));
-    else seed_chance(getpid());
+    if (seed_given)
+        atomic_store(&mk_seed, strtoull(given, NULL, 10));
+    else
+        seed_chance(getpid());
 }
 
 static bool fits(const char *text, size_t size) { return text != NULL && strlen(text) < size; }
@@ -125,18 +127,16 @@ static verdict refuse(const char *why) {
 
 static verdict read_body(int file, const mk_header *header, mk_snapshot **snapshot) {
     size_t bytes = sizeof **snapshot + header->total_bytes;
-    char *memory =
-        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return UNREADABLE;
     mk_snapshot *made = (void *)memory;
     char *body = memory + sizeof *made;
     made->mapped_bytes = bytes;
     size_t from = offsetof(mk_header, generation);
-    bool good = read_whole(file, body, header->total_bytes) &&
-                memcmp(body, header, sizeof *header) == 0 &&
-                crc32_of((unsigned char *)body + from, header->total_bytes - from) ==
-                    header->checksum &&
-                mk_lay_out(made, body);
+    bool good =
+        read_whole(file, body, header->total_bytes) && memcmp(body, header, sizeof *header) == 0 &&
+        crc32_of((unsigned char *)body + from, header->total_bytes - from) == header->checksum &&
+        mk_lay_out(made, body);
     if (!good) {
         munmap(memory, bytes);
         return refuse("the state file is damaged");
@@ -226,8 +226,10 @@ static void look_uncancelled(int64_t now) {
 
 static void look_when_due(int64_t now) {
     if (now < atomic_load_explicit(&next_check_ns, memory_order_relaxed)) return;
-    if (claim_reading()) look_uncancelled(now);
-    else if (!atomic_load(&looked)) await_first_look();
+    if (claim_reading())
+        look_uncancelled(now);
+    else if (!atomic_load(&looked))
+        await_first_look();
 }
 
 static void take_current(int64_t now) {

@@ -142,7 +142,7 @@ extern _Atomic uint64_t mk_seed;
 extern char mk_search_path[]; /* LD_LIBRARY_PATH at the start, as the loader took it */
 
 /* check.c */
-bool mk_plausible(const mk_header *header);                   /* the head alone */
+bool mk_plausible(const mk_header *header);                /* the head alone */
 bool mk_lay_out(mk_snapshot *snapshot, const char *bytes); /* all of a file whose head is */
 
 /* values.c */
@@ -150,19 +150,19 @@ uint64_t mk_failing_devices(const mk_snapshot *snapshot);
 bool mk_holds(const mk_snapshot *snapshot, const mk_when *when, uint64_t calls);
 
 /* real.c */
-mk_mode mk_begin(void);               /* decide what an init cycle runs on */
-void mk_initialised(mk_mode mode);    /* one more init succeeded */
-bool mk_shut_down(void);              /* one fewer; false when there was none */
+mk_mode mk_begin(void);            /* decide what an init cycle runs on */
+void mk_initialised(mk_mode mode); /* one more init succeeded */
+bool mk_shut_down(void);           /* one fewer; false when there was none */
 bool mk_is_initialised(void);
 bool mk_cycle_is_standalone(void);
-void *mk_symbol(const char *name);    /* behind us in the search order: of libc */
+void *mk_symbol(const char *name); /* behind us in the search order: of libc */
 
 /* cache.c */
 bool mk_cached_path(char *path, size_t size);
 
 /* gate.c */
 typedef struct {
-    void *target;   /* where the trampoline jumps; NULL is back to the client */
+    void *target;    /* where the trampoline jumps; NULL is back to the client */
     intptr_t answer; /* with this */
 } mk_jump;
 mk_jump mk_gate(mk_function function, uintptr_t first, uintptr_t second);

@@ -40,10 +40,12 @@ static void answer_reading(const char *line) {
     unsigned index, link, property;
     int64_t value = 0;
     if (sscanf(line, "%c %u %u %u %c", &scope, &index, &link, &property, &kind) != 5) exit(2);
-    if (kind == 's' && text(scope, index, link, property, out)) printf("%s", out);
+    if (kind == 's' && text(scope, index, link, property, out))
+        printf("%s", out);
     else if (kind != 's' && number(scope, index, link, property, &value))
         printf("%lld", (long long)value);
-    else printf("-");
+    else
+        printf("-");
 }
 
 static void answer_event(void) {
@@ -73,10 +75,14 @@ static void answer_codes(unsigned npu) {
 static void answer_line(const char *line) {
     unsigned index;
     mk_enter();
-    if (strcmp(line, "event\n") == 0) answer_event();
-    else if (sscanf(line, "processes %u", &index) == 1) answer_processes(index);
-    else if (sscanf(line, "codes %u", &index) == 1) answer_codes(index);
-    else answer_reading(line);
+    if (strcmp(line, "event\n") == 0)
+        answer_event();
+    else if (sscanf(line, "processes %u", &index) == 1)
+        answer_processes(index);
+    else if (sscanf(line, "codes %u", &index) == 1)
+        answer_codes(index);
+    else
+        answer_reading(line);
     printf("\n");
     fflush(stdout);
 }
@@ -143,7 +149,8 @@ static void *hammer(void *forks) {
     for (unsigned round = 0; !stopping; round++) {
         int64_t core, memory;
         mk_enter();
-        if (mk_gpu(0, MK_GPU_TEMPERATURE_C, &core) && mk_gpu(0, MK_GPU_MEMORY_TEMPERATURE_C, &memory))
+        if (mk_gpu(0, MK_GPU_TEMPERATURE_C, &core) &&
+            mk_gpu(0, MK_GPU_MEMORY_TEMPERATURE_C, &memory))
             *broken += core != memory;
         if (round % 64 == 0) read_everything();
         if (forks != NULL && round % 256 == 0) {

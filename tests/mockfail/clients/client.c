@@ -45,8 +45,10 @@ static void read_node(void) {
         void *device = NULL;
         int error = get_handle(i, &device);
         if (error == 0) error = get_temperature(device, 0, &celsius);
-        if (error == 0) printf(" %u", celsius);
-        else printf(" !%d", error);
+        if (error == 0)
+            printf(" %u", celsius);
+        else
+            printf(" !%d", error);
     }
 }
 

@@ -34,9 +34,7 @@ static void limit(int resource, rlim_t most) {
     setrlimit(resource, &(struct rlimit){most, old.rlim_max});
 }
 
-static void use_up_memory(void) {
-    limit(RLIMIT_AS, 0); /* not one page more */
-}
+static void use_up_memory(void) { limit(RLIMIT_AS, 0); /* not one page more */ }
 
 static volatile sig_atomic_t rings;
 static void on_alarm(int number) {

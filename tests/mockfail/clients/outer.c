@@ -4,6 +4,7 @@
 
 const char *inner_name(void) {
     void *inner = dlopen("libinner-of-test.so", RTLD_NOW | RTLD_LOCAL);
-    const char *(*name)(void) = inner == NULL ? NULL : (const char *(*)(void))dlsym(inner, "plugin_name");
+    const char *(*name)(void) =
+        inner == NULL ? NULL : (const char *(*)(void))dlsym(inner, "plugin_name");
     return name == NULL ? dlerror() : name();
 }
