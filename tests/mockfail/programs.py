@@ -1,5 +1,6 @@
 """A mock in a folder, programs compiled for tests, and a driver to lay a mock over."""
 
+import ctypes.util
 import hashlib
 import os
 import subprocess
@@ -9,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from accelerators import mocked
 from mockfail import native, state_file
@@ -28,6 +31,11 @@ CORE = (
     "nvml_library.c",
 )
 BUILT = ROOT / ".make" / "test-native"  # kept between runs, under a digest of what went in
+
+
+requires_no_driver = pytest.mark.skipif(
+    ctypes.util.find_library("nvidia-ml") is not None, reason="this machine has NVIDIA's library"
+)
 
 
 def built(

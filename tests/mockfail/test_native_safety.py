@@ -14,7 +14,13 @@ from mockfail.errors import MockError
 from mockfail.native import FILES, build, generate
 from mockfail.nodes import node
 from mockfail.state import Call, State
-from tests.mockfail.programs import HERE, MockFolder, built, compile_program
+from tests.mockfail.programs import (
+    HERE,
+    MockFolder,
+    built,
+    compile_program,
+    requires_no_driver,
+)
 
 CLIENTS = HERE / "clients"
 LIBRARIES = [build.HERE / file for file in FILES.values()]
@@ -163,7 +169,7 @@ def client(mock: MockFolder) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a real driver")
+@requires_no_driver
 def test_without_a_mock_and_a_driver_there_is_no_nvml(mock: MockFolder) -> None:
     said = client(mock)
     assert (said.returncode, said.stdout, said.stderr) == (0, "12\n", "")
