@@ -23,6 +23,7 @@
 #define MOCKFAIL_MOCK_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "generated.h"

@@ -11,7 +11,6 @@
 #define MOCKFAIL_STATE_H
 
 #include <stdatomic.h>
-#include <stddef.h>
 
 #include "mock.h"
 
