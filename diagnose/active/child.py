@@ -126,10 +126,10 @@ def describe(torch: Any, kind: str) -> Iterator[dict[str, Any]]:
 
 
 def _pci_bus_id(about: Any) -> str | None:
-    bus = getattr(about, "pci_bus_id", None)
-    if not isinstance(bus, int):
+    """Return the address as NVML writes it; None where this torch does not tell."""
+    if not all(hasattr(about, f"pci_{part}_id") for part in ("domain", "bus", "device")):
         return None
-    return f"{about.pci_domain_id:08X}:{bus:02X}:{about.pci_device_id:02X}.0"
+    return f"{about.pci_domain_id:08X}:{about.pci_bus_id:02X}:{about.pci_device_id:02X}.0"
 
 
 def test_device(

@@ -76,7 +76,7 @@ class Trial:
             seen.get("index", self.about["index"]),
             self.about["name"],
             self.about.get("uuid"),
-            self.about.get("pci_bus_id"),
+            seen.get("pci_bus_id", self.about.get("pci_bus_id")),
             seen.get("serial"),
         )
 

@@ -14,7 +14,8 @@ def look(uuid: str | None, pci_bus_id: str | None) -> dict[str, Any]:
     """Return what NVML knows of a GPU.
 
     Keys, each absent where NVML can't tell: ``others`` (why the device isn't ours alone, or None),
-    ``index``, ``serial``, ``pcie_generation_max`` and ``pcie_width_max`` (of the card in its slot).
+    ``index``, ``serial``, ``pci_bus_id``, and of the card in its slot ``pcie_generation_max`` and
+    ``pcie_width_max``.
     """
     found: dict[str, Any] = {}
     try:
@@ -30,6 +31,7 @@ def look(uuid: str | None, pci_bus_id: str | None) -> dict[str, Any]:
                 ("others", lambda: _others(pynvml, handle)),
                 ("index", lambda: pynvml.nvmlDeviceGetIndex(handle)),
                 ("serial", lambda: pynvml.nvmlDeviceGetSerial(handle)),
+                ("pci_bus_id", lambda: _address(pynvml, handle)),
                 ("pcie_generation_max", lambda: pynvml.nvmlDeviceGetMaxPcieLinkGeneration(handle)),
                 ("pcie_width_max", lambda: pynvml.nvmlDeviceGetMaxPcieLinkWidth(handle)),
             ):
@@ -48,6 +50,11 @@ def _opened(pynvml: Any) -> Iterator[None]:
         yield
     finally:
         pynvml.nvmlShutdown()
+
+
+def _address(pynvml: Any, handle: Any) -> str:
+    found: bytes | str = pynvml.nvmlDeviceGetPciInfo(handle).busId
+    return found if isinstance(found, str) else found.decode()
 
 
 def _others(pynvml: Any, handle: Any) -> str | None:
