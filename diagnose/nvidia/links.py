@@ -115,7 +115,7 @@ def _is_module(name: str) -> bool:
 
 def link_errors(gpu: DeviceFacts, context: Context) -> Iterator[Sign | Unchecked]:
     """Yield links with more errors than the limits."""
-    links = gpu.get("nvlinks") or ()
+    links = [link for link in gpu.get("nvlinks") or () if link["active"]]
     if links and not any(name in link for link in links for name in LINK_ERROR_LIMITS):
         reason = "the driver has no error counters for this generation of NVLink"
         yield Unchecked("nvlink-errors", gpu.device, reason, skipped=True)

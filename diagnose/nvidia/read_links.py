@@ -38,7 +38,8 @@ def read_links(gpu: Any, reader: Reader) -> None:
             if error.value not in _NO_MORE:
                 reader.failures["nvlinks"] = Failure("error", f"NVML: {error}", error.value)
             break
-        links.append({"link": number, "active": active} | _counters(gpu, number, reader))
+        counters = _counters(gpu, number, reader) if active else {}
+        links.append({"link": number, "active": active} | counters)
     if links:
         reader.values["nvlinks"] = links
     elif "nvlinks" not in reader.failures:
@@ -46,7 +47,7 @@ def read_links(gpu: Any, reader: Reader) -> None:
 
 
 def _counters(gpu: Any, link: int, reader: Reader) -> dict[str, int]:
-    """Read the counters of a link; those that this generation lacks are left out."""
+    """Read the counters of a link that is up; those that this generation lacks are left out."""
     counters = {}
     for name, number in _ERRORS.items():
         try:
