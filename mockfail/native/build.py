@@ -19,8 +19,8 @@ FLAGS = (
     "-ftls-model=initial-exec", "-Wall", "-Wextra",
 )  # fmt: skip
 LINK = (
-    "-shared", "-Wl,-z,defs", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack", "-Wl,--hash-style=gnu",
-    "-Wl,-O1", "-Wl,--as-needed",
+    "-shared", "-Wl,-z,defs", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack",
+    "-Wl,--hash-style=gnu", "-Wl,-O1", "-Wl,--as-needed",
 )  # fmt: skip
 
 
