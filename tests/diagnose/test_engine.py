@@ -166,7 +166,7 @@ def test_a_full_cache_with_requests_waiting_is_found() -> None:
 
 def test_a_collapsed_prefix_cache_is_found() -> None:
     prompt = {"prompt": [1] * 1000, "max_tokens": 1}
-    with engine("cache-collapse@1s", prefix_cache_hit_rate=0.8) as server:
+    with engine("cache-collapse@2s", prefix_cache_hit_rate=0.8) as server:
         for _ in range(5):
             server.ask("POST", "/v1/completions", body(**prompt))
         server.wait_for(f'{ACTIVE}{{fault="cache-collapse"', 1)
