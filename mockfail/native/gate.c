@@ -156,7 +156,7 @@ static mk_jump route(mk_function function, uintptr_t first, uintptr_t second) {
     if (always != NULL) return (mk_jump){always, 0};
     mk_mode mode = mk_mode_now(); /* a hang may have outlived the mock */
     if (mode == MK_PASS) return pass(function);
-    if (mk_own != NULL && mk_own[function] != NULL) return (mk_jump){mk_own[function], 0};
+    if (mk_own[function] != NULL) return (mk_jump){mk_own[function], 0};
     return mode == MK_STANDALONE ? back(mk_not_supported) : pass(function);
 }
 

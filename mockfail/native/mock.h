@@ -39,7 +39,7 @@ typedef enum { MK_PASS, MK_OVERLAY, MK_STANDALONE } mk_mode;
  *     void *const mk_own[FN_COUNT] = {[FN_nvmlDeviceGetName] = own_name, …};
  * The functions have the library's own signatures and may be static; in overlay mode they call the
  * real function through mk_real() and change what a fault sets. */
-extern void *const mk_own[FN_COUNT] __attribute__((weak));
+extern void *const mk_own[FN_COUNT];
 
 /* ---- the mode ------------------------------------------------------------------------------ */
 

@@ -174,7 +174,7 @@ void *mk_always(mk_function function) {
     case FN_nvmlInit_v2: return own_init_v2;
     case FN_nvmlInitWithFlags: return own_init_with_flags;
     case FN_nvmlShutdown: return own_shutdown;
-    case FN_nvmlErrorString: return mk_open_real() || mk_own == NULL ? NULL : mk_own[function];
+    case FN_nvmlErrorString: return mk_open_real() ? NULL : mk_own[function];
     default: return NULL;
     }
 }
