@@ -9,18 +9,14 @@ enum { MIB = 1 << 20, MW_PER_POWER = 100, MV_PER_VOLTAGE = 10 };
 
 void dcmi_copy(void *to, size_t size, const char *text) {
     memset(to, 0, size);
-    for (size_t at = 0; at + 1 < size && text[at] != 0; at++)
-        ((char *)to)[at] = text[at];
+    for (size_t at = 0; at + 1 < size && text[at] != 0; at++) ((char *)to)[at] = text[at];
 }
 
 int dcmi_place(int card, int device, const void *out, unsigned *npu) {
     int logic;
-    if (out == NULL)
-        return DCMI_INVALID_PARAMETER;
-    if (mk_npu_index(card, device, npu))
-        return DCMI_OK;
-    if (mk_mode_now() != MK_OVERLAY)
-        return DCMI_DEVICE_NOT_EXIST;
+    if (out == NULL) return DCMI_INVALID_PARAMETER;
+    if (mk_npu_index(card, device, npu)) return DCMI_OK;
+    if (mk_mode_now() != MK_OVERLAY) return DCMI_DEVICE_NOT_EXIST;
     bool known = REAL(dcmi_get_device_logic_id, own_logic_id, &logic, card, device) == DCMI_OK;
     return known ? DCMI_DEVICE_NOT_EXIST : DCMI_ELSEWHERE;
 }
@@ -35,26 +31,23 @@ static int judged(unsigned npu, mk_npu_property property, int64_t unit, int real
         now = mk_npu_over(npu, property, *number * unit);
     else if (!mk_npu(npu, property, &now))
         return real;
-    if (now == MK_NOT_SUPPORTED)
-        return DCMI_NOT_SUPPORTED;
+    if (now == MK_NOT_SUPPORTED) return DCMI_NOT_SUPPORTED;
     *number = now / unit;
     return DCMI_OK;
 }
 
 /* A function (card, device, out) whose result is one number. */
-#define NUMBER(own, name, type, property, unit)                                                  \
-    static int own(int card, int device, type *out) {                                            \
-        unsigned npu;                                                                            \
-        int status = dcmi_place(card, device, out, &npu);                                        \
-        if (status < 0)                                                                          \
-            return status;                                                                       \
-        type real = 0;                                                                           \
-        int answered = REAL(name, own, card, device, &real);                                     \
-        int64_t number = (int64_t)real;                                                          \
-        status = status == DCMI_OK ? judged(npu, property, unit, answered, &number) : answered;  \
-        if (status == DCMI_OK)                                                                   \
-            *out = (type)number;                                                                 \
-        return status;                                                                           \
+#define NUMBER(own, name, type, property, unit) \
+    static int own(int card, int device, type *out) { \
+        unsigned npu; \
+        int status = dcmi_place(card, device, out, &npu); \
+        if (status < 0) return status; \
+        type real = 0; \
+        int answered = REAL(name, own, card, device, &real); \
+        int64_t number = (int64_t)real; \
+        status = status == DCMI_OK ? judged(npu, property, unit, answered, &number) : answered; \
+        if (status == DCMI_OK) *out = (type)number; \
+        return status; \
     }
 
 NUMBER(own_temperature, dcmi_get_device_temperature, int, MK_NPU_TEMPERATURE_C, 1)
@@ -81,24 +74,19 @@ static int chosen(int property, unsigned npu, int real, unsigned *out) {
 
 static int clock_property(int which) {
     switch (which) {
-    case DCMI_CLOCK_HBM:
-        return MK_NPU_HBM_CLOCK_MHZ;
-    case DCMI_CLOCK_AICORE:
-        return MK_NPU_AICORE_CLOCK_MHZ;
-    default:
-        return NOT_THERE;
+    case DCMI_CLOCK_HBM: return MK_NPU_HBM_CLOCK_MHZ;
+    case DCMI_CLOCK_AICORE: return MK_NPU_AICORE_CLOCK_MHZ;
+    default: return NOT_THERE;
     }
 }
 
 static int own_clock(int card, int device, int which, unsigned *mhz) {
     unsigned npu, now = 0;
     int status = dcmi_place(card, device, mhz, &npu);
-    if (status < 0)
-        return status;
+    if (status < 0) return status;
     int real = REAL(dcmi_get_device_frequency, own_clock, card, device, which, &now);
     status = status == DCMI_OK ? chosen(clock_property(which), npu, real, &now) : real;
-    if (status == DCMI_OK)
-        *mhz = now;
+    if (status == DCMI_OK) *mhz = now;
     return status;
 }
 
@@ -117,23 +105,18 @@ static int use_property(int which) {
     switch (which) {
     case DCMI_USE_AICORE:
     case DCMI_USE_VECTOR:
-    case DCMI_USE_NPU:
-        return MK_NPU_AICORE_UTILIZATION_PERCENT;
-    case DCMI_USE_HBM_BANDWIDTH:
-        return MK_NPU_HBM_BANDWIDTH_PERCENT;
+    case DCMI_USE_NPU: return MK_NPU_AICORE_UTILIZATION_PERCENT;
+    case DCMI_USE_HBM_BANDWIDTH: return MK_NPU_HBM_BANDWIDTH_PERCENT;
     case DCMI_USE_AICPU:
-    case DCMI_USE_CONTROL_CPU:
-        return NO_PROPERTY;
-    default:
-        return NOT_THERE;
+    case DCMI_USE_CONTROL_CPU: return NO_PROPERTY;
+    default: return NOT_THERE;
     }
 }
 
 static int own_use(int card, int device, int which, unsigned *percent) {
     unsigned npu, now = 0;
     int status = dcmi_place(card, device, percent, &npu);
-    if (status < 0)
-        return status;
+    if (status < 0) return status;
     int real = REAL(dcmi_get_device_utilization_rate, own_use, card, device, which, &now);
     if (status == DCMI_ELSEWHERE)
         status = real;
@@ -141,8 +124,7 @@ static int own_use(int card, int device, int which, unsigned *percent) {
         status = hbm_percent(npu, real, &now);
     else
         status = chosen(use_property(which), npu, real, &now);
-    if (status == DCMI_OK)
-        *percent = now;
+    if (status == DCMI_OK) *percent = now;
     return status;
 }
 
@@ -176,8 +158,7 @@ static int own_ecc(int card, int device, int memory, dcmi_ecc *out) {
     START(dcmi_get_device_ecc_info, own_ecc, npu, out, card, device, memory, out);
     if (memory != DCMI_MEMORY_HBM)
         return mk_mode_now() == MK_STANDALONE ? DCMI_NOT_SUPPORTED : DCMI_OK;
-    if (mk_mode_now() == MK_STANDALONE)
-        out->enabled = 1;
+    if (mk_mode_now() == MK_STANDALONE) out->enabled = 1;
     PUT(out->single_bit, npu, MK_NPU_HBM_SINGLE_BIT_ERRORS, 1);
     PUT(out->double_bit, npu, MK_NPU_HBM_DOUBLE_BIT_ERRORS, 1);
     PUT(out->single_bit_total, npu, MK_NPU_HBM_SINGLE_BIT_ERRORS_TOTAL, 1);
@@ -188,11 +169,11 @@ static int own_ecc(int card, int device, int memory, dcmi_ecc *out) {
 }
 
 /* The 910B has no memory but HBM: size and use of the other are zero. */
-#define OTHER_MEMORY(own, name, type)                                                            \
-    static int own(int card, int device, type *out) {                                            \
-        unsigned npu = 0;                                                                        \
-        START(name, own, npu, out, card, device, out);                                           \
-        return DCMI_OK;                                                                          \
+#define OTHER_MEMORY(own, name, type) \
+    static int own(int card, int device, type *out) { \
+        unsigned npu = 0; \
+        START(name, own, npu, out, card, device, out); \
+        return DCMI_OK; \
     }
 
 OTHER_MEMORY(own_memory_v1, dcmi_get_memory_info, dcmi_memory)
@@ -206,12 +187,12 @@ static void put_use(unsigned npu, dcmi_utilization *out) {
     PUT(out->npu_percent, npu, MK_NPU_AICORE_UTILIZATION_PERCENT, 1);
 }
 
-#define USE_OF_ALL(own, name)                                                                    \
-    static int own(int card, int device, dcmi_utilization *out) {                                \
-        unsigned npu = 0;                                                                        \
-        START(name, own, npu, out, card, device, out);                                           \
-        put_use(npu, out);                                                                       \
-        return DCMI_OK;                                                                          \
+#define USE_OF_ALL(own, name) \
+    static int own(int card, int device, dcmi_utilization *out) { \
+        unsigned npu = 0; \
+        START(name, own, npu, out, card, device, out); \
+        put_use(npu, out); \
+        return DCMI_OK; \
     }
 
 USE_OF_ALL(own_use_all, dcmi_get_device_multi_utilization_rate)
@@ -223,10 +204,8 @@ static int own_codes(int card, int device, int *count, unsigned *list, unsigned 
     uint32_t codes[MK_MAX_CODES];
     unsigned npu, found;
     int status = dcmi_place(card, device, list, &npu);
-    if (count == NULL || length == 0)
-        return DCMI_INVALID_PARAMETER;
-    if (status < 0)
-        return status;
+    if (count == NULL || length == 0) return DCMI_INVALID_PARAMETER;
+    if (status < 0) return status;
     if (status == DCMI_ELSEWHERE || !mk_codes(npu, codes, &found))
         return REAL(dcmi_get_device_errorcode_v2, own_codes, card, device, count, list, length);
     if (found > length) /* as the driver does */
@@ -241,8 +220,7 @@ static int own_code_text(int card, int device, unsigned code, unsigned char *tex
     char own[] = "Simulated fault 0x00000000";
     unsigned npu;
     int status = dcmi_place(card, device, text, &npu);
-    if (status < 0 || size < LEAST)
-        return status < 0 ? status : DCMI_INVALID_PARAMETER;
+    if (status < 0 || size < LEAST) return status < 0 ? status : DCMI_INVALID_PARAMETER;
     if (status == DCMI_ELSEWHERE || mk_mode_now() == MK_OVERLAY)
         return REAL(dcmi_get_device_errorcode_string, own_code_text, card, device, code, text,
                     size);

@@ -15,9 +15,9 @@
 #include "mock.h"
 
 /* The driver's answer to the call that `own` answers too; -8255 where there is none. */
-#define REAL(name, own, ...)                                                                     \
-    (mk_mode_now() == MK_OVERLAY && mk_real(FN_##name) != NULL                                   \
-         ? ((__typeof__(&own))mk_real(FN_##name))(__VA_ARGS__)                                   \
+#define REAL(name, own, ...) \
+    (mk_mode_now() == MK_OVERLAY && mk_real(FN_##name) != NULL \
+         ? ((__typeof__(&own))mk_real(FN_##name))(__VA_ARGS__) \
          : DCMI_NOT_SUPPORTED)
 
 /* Where a call goes: DCMI_OK with the NPU, an error, or DCMI_ELSEWHERE for what is no NPU of ours
@@ -27,26 +27,23 @@ int dcmi_place(int card, int device, const void *out, unsigned *npu);
 
 /* Fill `out` as the driver does, or with zeros for a simulated NPU; returns early on an error, and
  * with the driver's answer for what is no NPU of ours. */
-#define START(name, own, npu, out, ...)                                                          \
-    do {                                                                                         \
-        int place_ = dcmi_place(card, device, out, &(npu));                                      \
-        if (place_ < 0)                                                                          \
-            return place_;                                                                       \
-        if (mk_mode_now() == MK_STANDALONE) {                                                    \
-            memset(out, 0, sizeof *(out));                                                       \
-            break;                                                                               \
-        }                                                                                        \
-        int real_ = REAL(name, own, __VA_ARGS__);                                                \
-        if (real_ != DCMI_OK || place_ == DCMI_ELSEWHERE)                                        \
-            return real_;                                                                        \
+#define START(name, own, npu, out, ...) \
+    do { \
+        int place_ = dcmi_place(card, device, out, &(npu)); \
+        if (place_ < 0) return place_; \
+        if (mk_mode_now() == MK_STANDALONE) { \
+            memset(out, 0, sizeof *(out)); \
+            break; \
+        } \
+        int real_ = REAL(name, own, __VA_ARGS__); \
+        if (real_ != DCMI_OK || place_ == DCMI_ELSEWHERE) return real_; \
     } while (0)
 
 /* Put a property into a member, unless the NPU has no such reading. */
-#define PUT(member, npu, property, unit)                                                         \
-    do {                                                                                         \
-        int64_t now_ = mk_npu_over(npu, property, (int64_t)(member) * (unit));                   \
-        if (now_ != MK_NOT_SUPPORTED)                                                            \
-            (member) = (__typeof__(member))(now_ / (unit));                                      \
+#define PUT(member, npu, property, unit) \
+    do { \
+        int64_t now_ = mk_npu_over(npu, property, (int64_t)(member) * (unit)); \
+        if (now_ != MK_NOT_SUPPORTED) (member) = (__typeof__(member))(now_ / (unit)); \
     } while (0)
 
 /* Copies as much as fits, with a closing NUL; the rest is cleared. */

@@ -32,10 +32,8 @@ int own_chip_v2(int card, int device, dcmi_chip_v2 *out) {
 int own_type(int card, int device, int *type) {
     unsigned npu;
     int status = dcmi_place(card, device, type, &npu);
-    if (status == DCMI_ELSEWHERE)
-        return REAL(dcmi_get_device_type, own_type, card, device, type);
-    if (status == DCMI_OK)
-        *type = DCMI_UNIT_NPU;
+    if (status == DCMI_ELSEWHERE) return REAL(dcmi_get_device_type, own_type, card, device, type);
+    if (status == DCMI_OK) *type = DCMI_UNIT_NPU;
     return status;
 }
 
@@ -44,10 +42,8 @@ static bool next_number(const char **at, unsigned *number) {
     static const char digits[] = "0123456789abcdef";
     const char *found = NULL;
     for (; **at != 0; ++*at)
-        if ((found = memchr(digits, **at | 0x20, 16)) != NULL)
-            break;
-    if (found == NULL)
-        return false;
+        if ((found = memchr(digits, **at | 0x20, 16)) != NULL) break;
+    if (found == NULL) return false;
     for (*number = 0; **at != 0 && (found = memchr(digits, **at | 0x20, 16)) != NULL; ++*at)
         *number = *number << 4 | (unsigned)(found - digits);
     return true;
@@ -57,18 +53,15 @@ static bool next_number(const char **at, unsigned *number) {
 static bool address(unsigned npu, unsigned part[4]) {
     char text[MK_STRING_BYTES];
     const char *at = text;
-    if (!mk_npu_text(npu, MK_NPU_PCI_BUS_ID, text, sizeof text))
-        return false;
+    if (!mk_npu_text(npu, MK_NPU_PCI_BUS_ID, text, sizeof text)) return false;
     for (int each = 0; each < 4; each++)
-        if (!next_number(&at, &part[each]))
-            return false;
+        if (!next_number(&at, &part[each])) return false;
     return true;
 }
 
 static bool identity(unsigned npu, unsigned *vendor, unsigned *device) {
     int64_t id;
-    if (!mk_npu(npu, MK_NPU_PCIE_DEVICE_ID, &id) || id == MK_NOT_SUPPORTED)
-        return false;
+    if (!mk_npu(npu, MK_NPU_PCIE_DEVICE_ID, &id) || id == MK_NOT_SUPPORTED) return false;
     *vendor = (unsigned)id & 0xFFFF;
     *device = (unsigned)id >> 16 & 0xFFFF;
     return true;
@@ -89,8 +82,7 @@ int own_pcie(int card, int device, dcmi_pcie *out) {
     unsigned npu = 0, part[4];
     START(dcmi_get_device_pcie_info, own_pcie, npu, out, card, device, out);
     identity(npu, &out->vendor_id, &out->device_id);
-    if (address(npu, part))
-        out->bus = part[1], out->device = part[2], out->function = part[3];
+    if (address(npu, part)) out->bus = part[1], out->device = part[2], out->function = part[3];
     return DCMI_OK;
 }
 
@@ -98,8 +90,7 @@ static void put_die(unsigned npu, dcmi_die *out) {
     char text[MK_STRING_BYTES];
     const char *at = text;
     if (mk_npu_text(npu, MK_NPU_DIE_ID, text, sizeof text))
-        for (int each = 0; each < 5 && next_number(&at, &out->word[each]); each++)
-            ;
+        for (int each = 0; each < 5 && next_number(&at, &out->word[each]); each++);
 }
 
 int own_die(int card, int device, dcmi_die *out) {
@@ -111,8 +102,7 @@ int own_die(int card, int device, dcmi_die *out) {
 
 int own_die_v2(int card, int device, int type, dcmi_die *out) {
     unsigned npu = 0;
-    if (type != DCMI_DIE_N && type != DCMI_DIE_V)
-        return DCMI_INVALID_PARAMETER;
+    if (type != DCMI_DIE_N && type != DCMI_DIE_V) return DCMI_INVALID_PARAMETER;
     START(dcmi_get_device_die_v2, own_die_v2, npu, out, card, device, type, out);
     put_die(npu, out);
     return DCMI_OK;
@@ -132,8 +122,7 @@ int own_board(int card, int device, dcmi_board *out) {
 int own_product(int card, int device, char *text, int size) {
     unsigned npu;
     int status = dcmi_place(card, device, text, &npu);
-    if (status < 0 || size <= 0)
-        return status < 0 ? status : DCMI_INVALID_PARAMETER;
+    if (status < 0 || size <= 0) return status < 0 ? status : DCMI_INVALID_PARAMETER;
     if (status == DCMI_ELSEWHERE || mk_mode_now() == MK_OVERLAY)
         return REAL(dcmi_get_product_type, own_product, card, device, text, size);
     dcmi_copy(text, (size_t)size, "Atlas 800T A2");
@@ -143,8 +132,7 @@ int own_product(int card, int device, char *text, int size) {
 int own_boot(int card, int device, int *stage) {
     unsigned npu;
     int status = dcmi_place(card, device, stage, &npu);
-    if (status < 0)
-        return status;
+    if (status < 0) return status;
     if (status == DCMI_ELSEWHERE || mk_mode_now() == MK_OVERLAY)
         return REAL(dcmi_get_device_boot_status, own_boot, card, device, stage);
     *stage = DCMI_BOOT_FINISHED;
@@ -154,8 +142,7 @@ int own_boot(int card, int device, int *stage) {
 int own_processes(int card, int device, dcmi_process *list, int *count) {
     unsigned npu;
     int status = dcmi_place(card, device, list, &npu);
-    if (status < 0 || count == NULL)
-        return status < 0 ? status : DCMI_INVALID_PARAMETER;
+    if (status < 0 || count == NULL) return status < 0 ? status : DCMI_INVALID_PARAMETER;
     if (status == DCMI_ELSEWHERE || mk_mode_now() == MK_OVERLAY)
         return REAL(dcmi_get_device_resource_info, own_processes, card, device, list, count);
     *count = 0;
@@ -166,10 +153,8 @@ int own_processes(int card, int device, dcmi_process *list, int *count) {
 int own_path(int card, int device, int other_card, int other_device, int *path) {
     unsigned npu, other;
     int status = dcmi_place(card, device, path, &npu);
-    if (status == DCMI_OK)
-        status = dcmi_place(other_card, other_device, path, &other);
-    if (status < 0)
-        return status;
+    if (status == DCMI_OK) status = dcmi_place(other_card, other_device, path, &other);
+    if (status < 0) return status;
     if (status == DCMI_ELSEWHERE || mk_mode_now() == MK_OVERLAY)
         return REAL(dcmi_get_topo_info_by_device_id, own_path, card, device, other_card,
                     other_device, path);

@@ -27,18 +27,15 @@ typedef struct {
 
 static bool contains(const seen_codes *codes, uint32_t code) {
     for (unsigned at = 0; at < codes->count; at++)
-        if (codes->code[at] == code)
-            return true;
+        if (codes->code[at] == code) return true;
     return false;
 }
 
 /* ---- one event --------------------------------------------------------------------------- */
 
 static bool wanted(const dcmi_filter *filter, const dcmi_fault *fault) {
-    if ((filter->by & DCMI_FILTER_CODE) && fault->code != filter->code)
-        return false;
-    if ((filter->by & DCMI_FILTER_SEVERITY) && fault->severity < filter->severity)
-        return false;
+    if ((filter->by & DCMI_FILTER_CODE) && fault->code != filter->code) return false;
+    if ((filter->by & DCMI_FILTER_SEVERITY) && fault->severity < filter->severity) return false;
     return !(filter->by & DCMI_FILTER_NODE_TYPE) || fault->node_type == filter->node_type;
 }
 
@@ -66,40 +63,33 @@ static void describe(dcmi_event *event, unsigned npu, uint32_t code, bool begun,
  * there is none. A code that ended is told before one that began. */
 static bool next_change(watch *state, unsigned npu, const dcmi_filter *filter, dcmi_event *event) {
     seen_codes *old = &state->npus[npu], now = {.count = 0};
-    if (!mk_codes(npu, now.code, &now.count))
-        now.count = 0;
+    if (!mk_codes(npu, now.code, &now.count)) now.count = 0;
     for (unsigned at = old->count; at-- > 0;) {
         uint32_t code = old->code[at];
-        if (contains(&now, code))
-            continue;
+        if (contains(&now, code)) continue;
         old->code[at] = old->code[--old->count];
         describe(event, npu, code, false, ++state->serial);
-        if (wanted(filter, &event->fault))
-            return true;
+        if (wanted(filter, &event->fault)) return true;
     }
     for (unsigned at = 0; at < now.count && old->count < MK_MAX_CODES; at++) {
-        if (contains(old, now.code[at]))
-            continue;
+        if (contains(old, now.code[at])) continue;
         old->code[old->count++] = now.code[at];
         describe(event, npu, now.code[at], true, ++state->serial);
-        if (wanted(filter, &event->fault))
-            return true;
+        if (wanted(filter, &event->fault)) return true;
     }
     return false;
 }
 
 static void nap(int milliseconds) {
     struct timespec left = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
-    while (nanosleep(&left, &left) != 0 && errno == EINTR)
-        ;
+    while (nanosleep(&left, &left) != 0 && errno == EINTR);
 }
 
 /* NPUs that a call on (card, device) is about: all, one, or none. */
 static int range(int card, int device, unsigned *first, unsigned *end) {
     *first = 0;
     *end = MK_MAX_NPUS;
-    if (card == ALL_DEVICES && device == ALL_DEVICES)
-        return DCMI_OK;
+    if (card == ALL_DEVICES && device == ALL_DEVICES) return DCMI_OK;
     int status = dcmi_place(card, device, first, first);
     *end = *first + 1;
     return status;
@@ -114,8 +104,7 @@ static watch waiting_state;
  * of them. */
 static bool look(unsigned first, unsigned end, const dcmi_filter *filter, dcmi_event *event) {
     bool found = false;
-    if (atomic_flag_test_and_set(&waiting_state_taken))
-        return false;
+    if (atomic_flag_test_and_set(&waiting_state_taken)) return false;
     mk_refresh();
     for (unsigned npu = first; npu < end && npu < MK_MAX_NPUS && !found; npu++)
         found = next_change(&waiting_state, npu, filter, event);
@@ -128,15 +117,12 @@ int own_fault_event(int card, int device, int timeout_ms, dcmi_filter filter, dc
     if (event == NULL || timeout_ms < FOR_EVER || timeout_ms > LONGEST_WAIT_MS)
         return DCMI_INVALID_PARAMETER;
     int status = range(card, device, &first, &end);
-    if (status < 0)
-        return status;
+    if (status < 0) return status;
     if (status == DCMI_ELSEWHERE || mk_mode_now() == MK_OVERLAY)
         return REAL(dcmi_get_fault_event, own_fault_event, card, device, timeout_ms, filter, event);
     for (int waited_ms = 0;; waited_ms += LOOK_EVERY_MS) {
-        if (look(first, end, &filter, event))
-            return DCMI_OK;
-        if (timeout_ms != FOR_EVER && waited_ms >= timeout_ms)
-            return DCMI_TIME_OUT;
+        if (look(first, end, &filter, event)) return DCMI_OK;
+        if (timeout_ms != FOR_EVER && waited_ms >= timeout_ms) return DCMI_TIME_OUT;
         nap(LOOK_EVERY_MS);
     }
 }
@@ -171,8 +157,7 @@ static bool start_thread(void) {
     detach_thread detach = (detach_thread)mk_symbol("pthread_detach");
     unsigned long thread;
     sigset_t all, before;
-    if (create == NULL || detach == NULL)
-        return false;
+    if (create == NULL || detach == NULL) return false;
     sigfillset(&all); /* the program's signals are for its own threads */
     sigprocmask(SIG_BLOCK, &all, &before);
     bool started = create(&thread, NULL, deliver, NULL) == 0;
@@ -182,15 +167,13 @@ static bool start_thread(void) {
 
 int own_subscribe(int card, int device, dcmi_filter filter, dcmi_handler handler) {
     unsigned first, end;
-    if (handler == NULL)
-        return DCMI_INVALID_PARAMETER;
+    if (handler == NULL) return DCMI_INVALID_PARAMETER;
     int status = range(card, device, &first, &end);
     if (status == DCMI_OK && mk_mode_now() == MK_OVERLAY)
         status = REAL(dcmi_subscribe_fault_event, own_subscribe, card, device, filter, handler);
     else if (status == DCMI_ELSEWHERE)
         return REAL(dcmi_subscribe_fault_event, own_subscribe, card, device, filter, handler);
-    if (status != DCMI_OK)
-        return status;
+    if (status != DCMI_OK) return status;
     pid_t before = atomic_load(&subscription.owner), me = getpid();
     if (before == me || !atomic_compare_exchange_strong(&subscription.owner, &before, me))
         return DCMI_RESOURCE_OCCUPIED;
@@ -199,8 +182,7 @@ int own_subscribe(int card, int device, dcmi_filter filter, dcmi_handler handler
     subscription.filter = filter;
     subscription.handler = handler;
     memset(&subscription.state, 0, sizeof subscription.state);
-    if (start_thread())
-        return DCMI_OK;
+    if (start_thread()) return DCMI_OK;
     atomic_store(&subscription.owner, 0);
     return DCMI_RESOURCE_OCCUPIED;
 }

@@ -17,18 +17,15 @@ int dcmi_id_of(unsigned npu, mk_npu_property card_or_device) {
 
 int dcmi_logic_id(unsigned npu) {
     int logic = 0;
-    if (!dcmi_visible(npu))
-        return -1;
-    for (unsigned before = 0; before < npu; before++)
-        logic += dcmi_visible(before);
+    if (!dcmi_visible(npu)) return -1;
+    for (unsigned before = 0; before < npu; before++) logic += dcmi_visible(before);
     return logic;
 }
 
 /* The NPU of a logic id, -1 where there is none. */
 static int npu_of_logic(unsigned logic) {
     for (unsigned npu = 0; npu < mk_npu_count(); npu++)
-        if (dcmi_visible(npu) && logic-- == 0)
-            return (int)npu;
+        if (dcmi_visible(npu) && logic-- == 0) return (int)npu;
     return -1;
 }
 
@@ -36,8 +33,7 @@ static int npu_of_logic(unsigned logic) {
 
 static bool listed(const int *cards, int count, int card) {
     for (int at = 0; at < count; at++)
-        if (cards[at] == card)
-            return true;
+        if (cards[at] == card) return true;
     return false;
 }
 
@@ -45,8 +41,7 @@ static int simulated_cards(int cards[MK_MAX_NPUS]) {
     int count = 0;
     for (unsigned npu = 0; npu < mk_npu_count(); npu++) {
         int card = dcmi_id_of(npu, MK_NPU_CARD);
-        if (dcmi_visible(npu) && !listed(cards, count, card))
-            cards[count++] = card;
+        if (dcmi_visible(npu) && !listed(cards, count, card)) cards[count++] = card;
     }
     return count;
 }
@@ -59,8 +54,7 @@ static int real_devices(int card, int *count) {
 static int left_of(int card, int devices) {
     int left = 0;
     unsigned npu;
-    for (int device = 0; device < devices; device++)
-        left += mk_npu_index(card, device, &npu);
+    for (int device = 0; device < devices; device++) left += mk_npu_index(card, device, &npu);
     return left;
 }
 
@@ -68,10 +62,8 @@ static int real_cards(int cards[MK_MAX_NPUS], int *count) {
     int found = 0, status = REAL(dcmi_get_card_list, own_card_list, &found, cards, MK_MAX_NPUS);
     if (status == DCMI_NOT_SUPPORTED)
         status = REAL(dcmi_get_card_num_list, own_card_list, &found, cards, MK_MAX_NPUS);
-    if (status != DCMI_OK)
-        return status;
-    if (found > MK_MAX_NPUS)
-        found = MK_MAX_NPUS;
+    if (status != DCMI_OK) return status;
+    if (found > MK_MAX_NPUS) found = MK_MAX_NPUS;
     *count = 0;
     for (int at = 0; at < found; at++) {
         int devices = 0;
@@ -83,24 +75,20 @@ static int real_cards(int cards[MK_MAX_NPUS], int *count) {
 
 int own_card_list(int *count, int *cards, int length) {
     int all[MK_MAX_NPUS], found = 0, status = DCMI_OK;
-    if (count == NULL || cards == NULL || length <= 0)
-        return DCMI_INVALID_PARAMETER;
+    if (count == NULL || cards == NULL || length <= 0) return DCMI_INVALID_PARAMETER;
     if (mk_mode_now() == MK_OVERLAY)
         status = real_cards(all, &found);
     else
         found = simulated_cards(all);
-    if (status != DCMI_OK)
-        return status;
+    if (status != DCMI_OK) return status;
     *count = found < length ? found : length;
-    for (int at = 0; at < *count; at++)
-        cards[at] = all[at];
+    for (int at = 0; at < *count; at++) cards[at] = all[at];
     return DCMI_OK;
 }
 
 int own_device_num(int card, int *count) {
     int devices = 0;
-    if (count == NULL)
-        return DCMI_INVALID_PARAMETER;
+    if (count == NULL) return DCMI_INVALID_PARAMETER;
     if (mk_mode_now() == MK_OVERLAY) {
         int status = real_devices(card, &devices);
         *count = status == DCMI_OK ? left_of(card, devices) : *count;
@@ -108,20 +96,17 @@ int own_device_num(int card, int *count) {
     }
     for (unsigned npu = 0; npu < mk_npu_count(); npu++)
         devices += dcmi_visible(npu) && dcmi_id_of(npu, MK_NPU_CARD) == card;
-    if (devices == 0)
-        return DCMI_DEVICE_NOT_EXIST;
+    if (devices == 0) return DCMI_DEVICE_NOT_EXIST;
     *count = devices;
     return DCMI_OK;
 }
 
 int own_device_ids(int card, int *most, int *mcu, int *cpu) {
     int devices, status = own_device_num(card, &devices);
-    if (most == NULL || mcu == NULL || cpu == NULL)
-        return DCMI_INVALID_PARAMETER;
+    if (most == NULL || mcu == NULL || cpu == NULL) return DCMI_INVALID_PARAMETER;
     if (mk_mode_now() == MK_OVERLAY)
         return REAL(dcmi_get_device_id_in_card, own_device_ids, card, most, mcu, cpu);
-    if (status != DCMI_OK)
-        return status;
+    if (status != DCMI_OK) return status;
     *most = devices;
     *mcu = *cpu = -1; /* a simulated card has neither */
     return DCMI_OK;
@@ -129,16 +114,14 @@ int own_device_ids(int card, int *most, int *mcu, int *cpu) {
 
 int own_device_count(int *count) {
     int cards[MK_MAX_NPUS], found, all = 0;
-    if (count == NULL)
-        return DCMI_INVALID_PARAMETER;
+    if (count == NULL) return DCMI_INVALID_PARAMETER;
     int status = own_card_list(&found, cards, MK_MAX_NPUS);
     for (int at = 0; status == DCMI_OK && at < found; at++) {
         int devices = 0;
         status = own_device_num(cards[at], &devices);
         all += devices;
     }
-    if (status == DCMI_OK)
-        *count = all;
+    if (status == DCMI_OK) *count = all;
     return status;
 }
 
@@ -149,45 +132,38 @@ int own_logic_id(int *logic, int card, int device) {
     int status = dcmi_place(card, device, logic, &npu);
     if (status == DCMI_ELSEWHERE || (status == DCMI_OK && mk_mode_now() == MK_OVERLAY))
         return REAL(dcmi_get_device_logic_id, own_logic_id, logic, card, device);
-    if (status == DCMI_OK)
-        *logic = dcmi_logic_id(npu);
+    if (status == DCMI_OK) *logic = dcmi_logic_id(npu);
     return status;
 }
 
 int own_physical_of_logic(unsigned logic, unsigned *physical) {
-    if (physical == NULL)
-        return DCMI_INVALID_PARAMETER;
+    if (physical == NULL) return DCMI_INVALID_PARAMETER;
     if (mk_mode_now() == MK_OVERLAY)
         return REAL(dcmi_get_device_phyid_from_logicid, own_physical_of_logic, logic, physical);
     int npu = npu_of_logic(logic);
-    if (npu < 0)
-        return DCMI_DEVICE_NOT_EXIST;
+    if (npu < 0) return DCMI_DEVICE_NOT_EXIST;
     *physical = (unsigned)npu;
     return DCMI_OK;
 }
 
 int own_logic_of_physical(unsigned physical, unsigned *logic) {
-    if (logic == NULL)
-        return DCMI_INVALID_PARAMETER;
+    if (logic == NULL) return DCMI_INVALID_PARAMETER;
     if (mk_mode_now() == MK_OVERLAY)
         return REAL(dcmi_get_device_logicid_from_phyid, own_logic_of_physical, physical, logic);
-    if (physical >= mk_npu_count() || !dcmi_visible(physical))
-        return DCMI_DEVICE_NOT_EXIST;
+    if (physical >= mk_npu_count() || !dcmi_visible(physical)) return DCMI_DEVICE_NOT_EXIST;
     *logic = (unsigned)dcmi_logic_id(physical);
     return DCMI_OK;
 }
 
 static int place_of(int npu, int *card, int *device) {
-    if (npu < 0)
-        return DCMI_DEVICE_NOT_EXIST;
+    if (npu < 0) return DCMI_DEVICE_NOT_EXIST;
     *card = dcmi_id_of((unsigned)npu, MK_NPU_CARD);
     *device = dcmi_id_of((unsigned)npu, MK_NPU_DEVICE);
     return DCMI_OK;
 }
 
 int own_place_of_logic(int *card, int *device, unsigned logic) {
-    if (card == NULL || device == NULL)
-        return DCMI_INVALID_PARAMETER;
+    if (card == NULL || device == NULL) return DCMI_INVALID_PARAMETER;
     if (mk_mode_now() == MK_OVERLAY)
         return REAL(dcmi_get_card_id_device_id_from_logicid, own_place_of_logic, card, device,
                     logic);
@@ -195,8 +171,7 @@ int own_place_of_logic(int *card, int *device, unsigned logic) {
 }
 
 int own_place_of_physical(int *card, int *device, unsigned physical) {
-    if (card == NULL || device == NULL)
-        return DCMI_INVALID_PARAMETER;
+    if (card == NULL || device == NULL) return DCMI_INVALID_PARAMETER;
     if (mk_mode_now() == MK_OVERLAY)
         return REAL(dcmi_get_card_id_device_id_from_phyid, own_place_of_physical, card, device,
                     physical);
@@ -209,24 +184,20 @@ int own_place_of_physical(int *card, int *device, unsigned physical) {
 /* A version that the mock sets, else the driver's answer. */
 static int version(mk_node_property property, char *text, unsigned size, int real) {
     char own[MK_STRING_BYTES];
-    if (!mk_node_text(property, own, sizeof own))
-        return real;
-    if (own[0] == 0)
-        return DCMI_NOT_SUPPORTED;
+    if (!mk_node_text(property, own, sizeof own)) return real;
+    if (own[0] == 0) return DCMI_NOT_SUPPORTED;
     dcmi_copy(text, size, own);
     return DCMI_OK;
 }
 
 int own_dcmi_version(char *text, unsigned size) {
-    if (text == NULL || size == 0)
-        return DCMI_INVALID_PARAMETER;
+    if (text == NULL || size == 0) return DCMI_INVALID_PARAMETER;
     int real = REAL(dcmi_get_dcmi_version, own_dcmi_version, text, size);
     return version(MK_NODE_DCMI_VERSION, text, size, real);
 }
 
 int own_driver_version(char *text, unsigned size) {
-    if (text == NULL || size == 0)
-        return DCMI_INVALID_PARAMETER;
+    if (text == NULL || size == 0) return DCMI_INVALID_PARAMETER;
     int real = REAL(dcmi_get_driver_version, own_driver_version, text, size);
     return version(MK_NODE_NPU_DRIVER_VERSION, text, size, real);
 }
@@ -236,11 +207,9 @@ int own_device_version(int card, int device, char *text, unsigned size, int *len
     int status = dcmi_place(card, device, text, &npu);
     if (status == DCMI_INVALID_PARAMETER || length == NULL || size == 0)
         return DCMI_INVALID_PARAMETER;
-    if (status == DCMI_DEVICE_NOT_EXIST)
-        return status;
+    if (status == DCMI_DEVICE_NOT_EXIST) return status;
     int real = REAL(dcmi_get_version, own_device_version, card, device, text, size, length);
-    if (status == DCMI_ELSEWHERE)
-        return real;
+    if (status == DCMI_ELSEWHERE) return real;
     status = version(MK_NODE_NPU_DRIVER_VERSION, text, size, real);
     for (*length = 0; status == DCMI_OK && (unsigned)*length < size && text[*length] != 0;)
         ++*length;
@@ -248,17 +217,14 @@ int own_device_version(int card, int device, char *text, unsigned size, int *len
 }
 
 int own_driver_health(unsigned *health) {
-    if (health == NULL)
-        return DCMI_INVALID_PARAMETER;
-    if (mk_mode_now() == MK_OVERLAY)
-        return REAL(dcmi_get_driver_health, own_driver_health, health);
+    if (health == NULL) return DCMI_INVALID_PARAMETER;
+    if (mk_mode_now() == MK_OVERLAY) return REAL(dcmi_get_driver_health, own_driver_health, health);
     *health = 0;
     return DCMI_OK;
 }
 
 int own_driver_codes(int *count, unsigned *list, unsigned length) {
-    if (count == NULL || list == NULL || length == 0)
-        return DCMI_INVALID_PARAMETER;
+    if (count == NULL || list == NULL || length == 0) return DCMI_INVALID_PARAMETER;
     if (mk_mode_now() == MK_OVERLAY)
         return REAL(dcmi_get_driver_errorcode, own_driver_codes, count, list, length);
     *count = 0;

@@ -14,14 +14,41 @@
 #include <string.h>
 #include <unistd.h>
 
-typedef struct { unsigned code; unsigned short device; unsigned char node[4]; unsigned char severity, assertion;
-                 int serial, notify; unsigned long long raised; char name[256], more[32], rest[32]; } fault;
-typedef struct { int type; fault it; } event;
-typedef struct { unsigned long long by; unsigned code; unsigned char severity, node_type, rest[32]; } filter;
-typedef struct { unsigned vendor, subvendor, device, subdevice; int domain;
-                 unsigned bus, slot, function; char rest[32]; } pcie;
-typedef struct { unsigned long long size; unsigned clock; unsigned long long used; int heat; unsigned use; } hbm;
-typedef struct { int on; unsigned count[8]; } ecc;
+typedef struct {
+    unsigned code;
+    unsigned short device;
+    unsigned char node[4];
+    unsigned char severity, assertion;
+    int serial, notify;
+    unsigned long long raised;
+    char name[256], more[32], rest[32];
+} fault;
+typedef struct {
+    int type;
+    fault it;
+} event;
+typedef struct {
+    unsigned long long by;
+    unsigned code;
+    unsigned char severity, node_type, rest[32];
+} filter;
+typedef struct {
+    unsigned vendor, subvendor, device, subdevice;
+    int domain;
+    unsigned bus, slot, function;
+    char rest[32];
+} pcie;
+typedef struct {
+    unsigned long long size;
+    unsigned clock;
+    unsigned long long used;
+    int heat;
+    unsigned use;
+} hbm;
+typedef struct {
+    int on;
+    unsigned count[8];
+} ecc;
 
 static void *library;
 
@@ -49,11 +76,12 @@ static void read_one(int card, int device) {
     CALL(dcmi_get_device_ecc_info, card, device, 2, &errors);
     CALL(dcmi_get_device_logic_id, &logic, card, device);
     CALL(dcmi_get_device_phyid_from_logicid, (unsigned)logic, &physical);
-    printf("npu %d.%d status %d logic %d physical %u pci %04x:%02x:%02x.%x %04x:%04x temperature %d "
-           "power %d health %u network %d hbm %llu/%llu ecc %u/%u codes %d",
-           card, device, status, logic, physical, place.domain, place.bus, place.slot,
-           place.function, place.vendor, place.device, temperature, power, health, network,
-           memory.used, memory.size, errors.count[0], errors.count[1], codes);
+    printf(
+        "npu %d.%d status %d logic %d physical %u pci %04x:%02x:%02x.%x %04x:%04x temperature %d "
+        "power %d health %u network %d hbm %llu/%llu ecc %u/%u codes %d",
+        card, device, status, logic, physical, place.domain, place.bus, place.slot, place.function,
+        place.vendor, place.device, temperature, power, health, network, memory.used, memory.size,
+        errors.count[0], errors.count[1], codes);
     for (int at = 0; at < codes; at++) printf(" %08X", code[at]);
     printf("\n");
 }

@@ -252,7 +252,9 @@ class Subscriber:
         while b"\n" not in self._rest:
             ready, _, _ = select.select([self._process.stdout], [], [], within_s)
             assert ready, "nothing came"
-            self._rest += os.read(self._process.stdout.fileno(), 4096)
+            more = os.read(self._process.stdout.fileno(), 4096)
+            assert more, f"the client ended: {self._process.wait()}"
+            self._rest += more
         found, _, self._rest = self._rest.partition(b"\n")
         return found.decode()
 
