@@ -65,7 +65,7 @@ def xid_lines(
     name = process or ("<unknown>" if pid is None else "python3")
     what = detail or _DETAILS.get(xid, "Ch 00000008")
     lines = [
-        f"NVRM: GPU at PCI:{short}: {uuid}",
+        *([f"NVRM: GPU at PCI:{short}: {uuid}"] if uuid else []),
         *([f"NVRM: GPU Board Serial Number: {serial}"] if serial else []),
         f"NVRM: Xid (PCI:{short}): {xid}, {who}, name={name}, {what}",
     ]

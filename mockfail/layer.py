@@ -20,11 +20,6 @@ from mockfail.state import (
     When,
 )
 
-NEVER_S = 1e12
-"""A start that no clock reaches: an event that was cleared keeps its place in the state, by which
-processes know what they have had."""
-
-
 ALWAYS = When()
 
 
@@ -65,7 +60,6 @@ class Layer:
     processes: tuple[Processes, ...] = ()
     codes: tuple[Codes, ...] = ()
     log: tuple[LogLine, ...] = ()
-    cleared: bool = False
 
     def later(self, seconds: float) -> "Layer":
         """Return the layer with every time moved, for one that joins a running mock."""
@@ -82,12 +76,6 @@ class Layer:
             codes=tuple(map(move, self.codes)),
             log=tuple(replace(line, start_s=line.start_s + seconds) for line in self.log),
         )
-
-    def without_faults(self) -> "Layer":
-        """Return what is left of a cleared layer: the places of its events."""
-        gone = When(start_s=NEVER_S)
-        events = tuple(replace(event, when=gone) for event in self.events)
-        return Layer(self.name, events=events, cleared=True)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -114,7 +102,6 @@ class Layer:
                 for item in body["codes"]
             ),
             log=tuple(LogLine(**line) for line in body["log"]),
-            cleared=body["cleared"],
         )
 
 
@@ -169,23 +156,10 @@ def transitions(layers: Iterable[Layer]) -> list[float]:
             found.add(item.when.start_s)
             if item.when.for_s is not None:
                 found.add(item.when.start_s + item.when.for_s)
-    return sorted(moment for moment in found if 0 < moment < NEVER_S)
+    return sorted(moment for moment in found if moment > 0)
 
 
 def log_lines(layers: Iterable[Layer], moment_s: float) -> list[LogLine]:
     """Return the kernel-log lines that are due, in order, each text at one time only once."""
     due = [line for layer in layers for line in layer.log if line.start_s <= moment_s]
     return sorted(dict.fromkeys(due), key=lambda line: line.start_s)
-
-
-def value_of(
-    overrides: Iterable[Override], scope: str, index: int, name: str, moment_s: float
-) -> Any:
-    """Return what the last override that holds says of a reading; None where none does."""
-    found = None
-    for override in overrides:
-        if (override.scope, override.index, override.name) == (scope, index, name) and holds(
-            override.when, moment_s
-        ):
-            found = override.value
-    return found
