@@ -194,8 +194,11 @@ def _placed(facts: Facts, found: Sequence[PciFunction]) -> Facts:
 
 
 def _is_there(family: Family, options: Options, facts: Facts, context: Context) -> bool:
-    """Tell whether a family is to be judged: asked for, on the bus, or known to a driver."""
-    if options.accelerator == family.name or context.pci or facts.devices:
+    """Tell whether a family is to be judged: asked for, on the bus, or known to a driver.
+
+    One that was there in the round before is missed when it is gone.
+    """
+    if options.accelerator == family.name or context.pci or facts.devices or context.previous:
         return True
     if facts.error is not None:
         return facts.error.kind not in ("library_missing", "not_loaded")

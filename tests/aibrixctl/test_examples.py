@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from aibrixctl.tree import function_of, leaves
+from mockfail import native, state_file
+from mockfail.nodes import node
+from mockfail.state import State
 from profiler.table import save
 from tests.optimizer.problems import MELANGE, make_table
 from tests.redis_server import redis_server, requires_redis
@@ -87,12 +90,21 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.stderr.close()
 
 
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables that put a program on a simulated node of eight GPUs."""
+    folder = tmp_path_factory.mktemp("simulated")
+    state_file.write(State(node("h100x8"), mode="standalone"), folder / "state")
+    return native.preload_environment(folder)
+
+
 @requires_redis
 @pytest.mark.parametrize("line", EXAMPLES)
 def test_example_runs(
     line: str,
     prepared: Path,
     engine: str,
+    simulated: dict[str, str],
     tmp_path: Path,
     cli: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -103,6 +115,9 @@ def test_example_runs(
     if "profile run" in line or "workload synth" in line:
         shutil.rmtree(work / "profiles")
         (work / "trace.csv").unlink()
+    if line.startswith("aibrixctl diagnose"):
+        for name, value in simulated.items():
+            monkeypatch.setenv(name, value)
     words = shlex.split(line.replace(ENGINE, engine))
     if REDIS in line:
         with redis_server(tmp_path) as redis:
