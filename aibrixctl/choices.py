@@ -40,3 +40,17 @@ def finding_codes(incomplete: str) -> list[str]:
     from diagnose.explain import catalogue
 
     return one_of(*sorted(catalogue()))(incomplete.upper())
+
+
+def scenarios(incomplete: str) -> list[str]:
+    """Offer the built-in scenarios of mock-fail."""
+    from mockfail.scenarios import names
+
+    return one_of(*names())(incomplete)
+
+
+def mocks(incomplete: str) -> list[str]:
+    """Offer the mocks that there are."""
+    from mockfail.environment import standing
+
+    return one_of(*(folder.name for folder, _ in standing()))(incomplete)

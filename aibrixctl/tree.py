@@ -73,6 +73,21 @@ TREE = Branch(
             },
             default=Leaf("diagnose:diagnose", "Diagnose this machine's accelerators."),
         ),
+        "mock-fail": Branch(
+            "Break GPUs and NPUs for the programs that look at them, simulated or over real ones.",
+            {
+                "run": Leaf("mock_fail_run:run", "Run a command under faults."),
+                "start": Leaf("mock_fail_live:start", "Start a mock that programs can join."),
+                "status": Leaf("mock_fail_live:status", "Show the mocks that there are."),
+                "set": Leaf("mock_fail_live:set_", "Add faults to a mock that runs."),
+                "clear": Leaf("mock_fail_live:clear", "Take faults out of a mock that runs."),
+                "stop": Leaf("mock_fail_live:stop", "End a mock."),
+                "list": Leaf("mock_fail_list:list_", "List the built-in scenarios."),
+                "show": Leaf("mock_fail_list:show", "Show a scenario."),
+                "properties": Leaf("mock_fail_list:properties", "List what can be set."),
+                "check": Leaf("mock_fail_check:check", "Prove that diagnose finds every scenario."),
+            },
+        ),
         "accelerators": Branch(
             "Look up what each GPU and NPU type is.",
             {

@@ -23,6 +23,7 @@ from mockfail import kernel_log, machine, pcitree, state_file
 from mockfail.errors import MockError, MockUsageError
 from mockfail.layer import Layer, log_lines, merge
 from mockfail.state import Mode, Node
+from mockfail.values import did_you_mean
 
 RECORD = "mock.json"
 _LOCK = "lock"
@@ -85,6 +86,24 @@ class Record:
         return replace(
             self, layers=kept + tuple(layer.later(now_s - self.started_s) for layer in layers)
         )
+
+    def without(self, names: list[str] | None) -> "Record":
+        """Return the record without the layers of these names; None is all.
+
+        Raises:
+            MockUsageError: there is no such layer.
+        """
+        known = [layer.name for layer in self.layers]
+        for name in names or ():
+            if name not in known:
+                raise MockUsageError(
+                    "mock.fault",
+                    f"the mock {self.name!r} has no fault {name!r}{did_you_mean(name, known)}",
+                    hint=f"it has {', '.join(known) or 'none'}",
+                    target=name,
+                )
+        gone = set(known if names is None else names)
+        return replace(self, layers=tuple(x for x in self.layers if x.name not in gone))
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from accelerators.documents import write_errors
 from accelerators.errors import ToolError
-from mockfail.errors import MockError
+from mockfail.errors import MockError, MockUsageError
 from mockfail.native import library_paths
 
 _TRUE = "/bin/true"
@@ -54,6 +54,21 @@ class Outcome:
 
 
 MACHINE = Places()
+
+
+def check_privilege(places: Places = MACHINE) -> None:
+    """Refuse who may not write the preload file, before anything is made.
+
+    Raises:
+        MockUsageError: says what is needed.
+    """
+    if not os.access(places.preload.parent, os.W_OK):
+        raise MockUsageError(
+            "preload.root",
+            f"{places.preload} can't be written",
+            hint="run as root, or leave out --node-wide",
+            target=str(places.preload),
+        )
 
 
 def install(places: Places = MACHINE) -> tuple[Path, ...]:
