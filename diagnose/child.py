@@ -5,8 +5,8 @@ what it is about to ask, so that of a driver that hangs the parent knows where. 
 deadline: the parent ends the process.
 
 Messages are JSON objects: ``{"calling": …}``, ``{"opened": readings, "devices": n}``,
-``{"refused": failure}``, and of a device ``{"index": i}`` with ``calling`` or ``read`` (readings,
-identity and error).
+``{"refused": failure}``, and of a device ``{"index": i}`` with ``calling`` and ``identity``, or
+with ``read`` (readings, identity and error).
 """
 
 import json
@@ -115,7 +115,10 @@ def serve(driver: Driver) -> None:
 
 
 def _read(driver: Driver, index: int, send: Callable[[dict[str, Any]], None]) -> None:
-    reader = Reader(lambda call: send({"index": index, "calling": call}), driver.failure_of)
+    reader = Reader(
+        lambda call: send({"index": index, "calling": call, "identity": reader.identity}),
+        driver.failure_of,
+    )
     error: Failure | None = None
     try:
         driver.read(index, reader)

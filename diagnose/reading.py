@@ -37,6 +37,7 @@ class _Progress:
     refused: Failure | None = None
     calling: str = "start"
     of_device: dict[int, str] = field(default_factory=dict)
+    identity: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     read: dict[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def missing(self) -> list[int]:
@@ -52,6 +53,7 @@ class _Progress:
             self.read[index] = message["read"]
         elif index is not None:
             self.of_device[index] = message["calling"]
+            self.identity[index] = message["identity"] or self.identity.get(index, {})
         elif "opened" in message and self.opened is None:
             self.opened, self.count = message["opened"], message["devices"]
         elif self.opened is not None:
@@ -149,7 +151,7 @@ def _device(index: int, progress: _Progress, *, ended: bool) -> DeviceFacts:
         call = progress.of_device.get(index, progress.calling)
         text = f"the process that read the device died in {call}"
         return DeviceFacts(
-            device=Device(progress.kind, index),
+            device=Device(progress.kind, index, **progress.identity.get(index, {})),
             error=Failure("error", text) if ended else None,
             hung_in=None if ended else call,
         )

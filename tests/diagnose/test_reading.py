@@ -106,6 +106,7 @@ def test_a_device_that_hangs_is_named_in_time_and_its_processes_are_gone(
     facts = read(reads=hang, timeout_s=3)
     assert time.monotonic() - started_s < 4
     assert [each.hung_in for each in facts.devices] == [None, "ask_power", None]
+    assert facts.devices[1].device.name == "card 1"
     assert [each.get("first") for each in facts.devices] == [0, None, 2]
     assert {process.pid for process in children()} <= before
 
