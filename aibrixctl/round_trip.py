@@ -97,9 +97,10 @@ def trip(scenario: "Scenario", timeout_s: float) -> Trip:
         found = _diagnosed(scenario, variables, timeout_s)
         environment.change(folder, lambda current: current.without(None))
         after = _diagnosed(scenario, variables, timeout_s)
-    except ToolError as error:
+    except Exception as error:  # of a diagnosis that breaks, the other scenarios are still wanted
+        problem = error.message if isinstance(error, ToolError) else repr(error)
         elapsed_s = time.monotonic() - started_s
-        return Trip(scenario.name, expected, elapsed_s=elapsed_s, problem=error.message)
+        return Trip(scenario.name, expected, elapsed_s=elapsed_s, problem=problem)
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return Trip(scenario.name, expected, found, after, time.monotonic() - started_s)
