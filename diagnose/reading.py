@@ -17,6 +17,7 @@ from accelerators import children
 from diagnose.facts import DeviceFacts, Facts, Failure
 from diagnose.findings import Device
 
+_Kind = Literal["gpu", "npu"]
 _REAP_S = 0.2
 """How long a killed child may take to disappear before it is left to the kernel."""
 _MOST_UNDEAD = 8
@@ -31,7 +32,7 @@ hangs under a lock of the library then no longer hides the others."""
 class _Progress:
     """What the children have said so far."""
 
-    kind: Literal["gpu", "npu"]
+    kind: _Kind
     opened: Mapping[str, Any] | None = None
     count: int = 0
     refused: Failure | None = None
@@ -67,7 +68,7 @@ class _Progress:
 def read(
     family: str,
     module: str,
-    kind: Literal["gpu", "npu"],
+    kind: _Kind,
     environment: Mapping[str, str],
     timeout_s: float,
 ) -> Facts:
@@ -151,16 +152,21 @@ def _device(index: int, progress: _Progress, *, ended: bool) -> DeviceFacts:
         call = progress.of_device.get(index, progress.calling)
         text = f"the process that read the device died in {call}"
         return DeviceFacts(
-            device=Device(progress.kind, index, **progress.identity.get(index, {})),
+            device=_identified(progress.kind, index, progress.identity.get(index, {})),
             error=Failure("error", text) if ended else None,
             hung_in=None if ended else call,
         )
     return DeviceFacts(
         found["values"],
         _failures(found["failures"]),
-        device=Device(progress.kind, **{"index": index, **found["identity"]}),
+        device=_identified(progress.kind, index, found["identity"]),
         error=Failure(**found["error"]) if found["error"] else None,
     )
+
+
+def _identified(kind: _Kind, index: int, identity: Mapping[str, Any]) -> Device:
+    """Return a device by what it said of itself; that may be another index than its place."""
+    return Device(kind, **{"index": index, **identity})
 
 
 def _failures(body: Mapping[str, Any]) -> dict[str, Failure]:
