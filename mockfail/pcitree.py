@@ -5,6 +5,7 @@ found.
 """
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -37,8 +38,13 @@ def lay_out(
         ToolError: a file can't be written.
     """
     now = [each for each in overrides if holds(each.when, moment_s)]
-    for address, files in _functions(node, now):
-        folder = sysfs / "bus" / "pci" / "devices" / address
+    bus = sysfs / "bus" / "pci" / "devices"
+    there = dict(_functions(node, now))
+    for folder in bus.iterdir() if bus.is_dir() else ():
+        if folder.name not in there:  # a card that had another address
+            shutil.rmtree(folder, ignore_errors=True)
+    for address, files in there.items():
+        folder = bus / address
         with write_errors(str(folder)):
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in files.items():
@@ -48,10 +54,10 @@ def lay_out(
 def _functions(node: Node, overrides: list[Override]) -> Iterator[tuple[str, dict[str, str]]]:
     for index, gpu in enumerate(node.gpus):
         now = dict(gpu.values) | _changes("gpu", index, overrides)
-        yield pci_address(str(gpu.values["pci_bus_id"])), _gpu(now)
+        yield pci_address(str(now["pci_bus_id"])), _gpu(now)
     for index, npu in enumerate(node.npus):
         now = dict(npu) | _changes("npu", index, overrides)
-        yield pci_address(str(npu["pci_bus_id"])), _npu(npu, now)
+        yield pci_address(str(now["pci_bus_id"])), _npu(npu, now)
 
 
 def _changes(scope: str, index: int, overrides: list[Override]) -> dict[str, Value]:

@@ -25,8 +25,8 @@ _FOR, _FOR_NODE_WIDE = "1h", "10m"
     "mock-fail start",
     examples=(
         (
-            'eval "$(aibrixctl mock-fail start lab --node h100x8)"',
-            "a healthy simulated node for the programs of this shell",
+            "aibrixctl mock-fail start lab --node h100x8",
+            'a healthy simulated node; eval "$(…)" around it puts this shell on it',
         ),
         (
             "aibrixctl mock-fail start lab --scenario nvlink-down --for 10m -o json",

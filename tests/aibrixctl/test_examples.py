@@ -118,6 +118,9 @@ def test_example_runs(
     if line.startswith("aibrixctl diagnose"):
         for name, value in simulated.items():
             monkeypatch.setenv(name, value)
+    if line.startswith("aibrixctl mock-fail"):
+        mock_example(line, tmp_path, cli, monkeypatch)
+        return
     words = shlex.split(line.replace(ENGINE, engine))
     if REDIS in line:
         with redis_server(tmp_path) as redis:
@@ -128,3 +131,23 @@ def test_example_runs(
     allowed = {0, 3} if "profile load" in line else {0}
     assert outcome.code in allowed, outcome.err
     assert outcome.out
+
+
+def mock_example(
+    line: str, tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run an example beside a mock ``lab``; what takes the place of its process gets its own."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    words = shlex.split(line)[1:]
+    if words[1] in ("set", "clear", "stop"):
+        assert cli("mock-fail", "start", "lab", "--set", "gpus.0.temperature_c=90").code == 0
+    try:
+        if words[1] == "run":
+            found = subprocess.run([*PROGRAM, *words], capture_output=True, text=True, check=False)
+            assert (found.returncode, bool(found.stdout)) == (0, True), found.stderr
+        else:
+            outcome = cli(*words)
+            assert (outcome.code, bool(outcome.out)) == (0, True), outcome.err
+    finally:
+        assert cli("mock-fail", "stop", "--all").code == 0
