@@ -11,6 +11,7 @@ from accelerators.errors import UsageError
 from accelerators.units import parse_duration, parse_fraction
 from mockfail import values
 from mockfail.layer import ALWAYS
+from mockfail.native import generate
 from mockfail.nvml_errors import ERRORS
 from mockfail.properties import MAX_CODES, MAX_GPUS, MAX_LINKS, MAX_NPUS, MAX_PROCESSES, Scope
 from mockfail.state import Process, Value, When
@@ -221,6 +222,14 @@ def _error(value: str | int) -> int:
     return ERRORS[name]
 
 
+def _function(name: str) -> str:
+    known = [*generate.symbols("nvml"), *generate.symbols("dcmi")]
+    if name not in known:
+        text = f"NVML and DCMI have no {name!r}{values.did_you_mean(name, known)}"
+        raise UsageError("scenario.call", text)
+    return name
+
+
 def fault_code(value: str | int) -> int:
     """Return an Ascend fault code: a number, or hexadecimal text with or without ``0x``.
 
@@ -257,13 +266,13 @@ class _Reader:
         kind, devices = self.target()
         links = self._indices("link") if "link" in table else ()
         scope: Scope = "link" if links else kind or "node"
-        functions = tuple(name for _, name in table.every("call", str))
+        functions = [table.parsed(path, _function, name) for path, name in table.every("call", str)]
         fault = Fault(
             kind,
             devices,
             links,
             values=self._values(scope),
-            functions=functions,
+            functions=tuple(name for name in functions if name),
             error=table.read("error", _error, str, int),
             hang_ms=round(1000 * (table.read("hang", _duration, str) or 0.0)),
             xids=self._parsed("xid", xid_number, int),
@@ -376,7 +385,7 @@ class _Reader:
             note("codes", f"has more than {MAX_CODES} entries")
         self._check_conditions(fault)
         actions = ("set", "call", "xid", "kernel_log", "processes", "codes")
-        if not any(action in table for action in actions):
+        if not any(action in table for action in (*actions, "error", "hang")):
             table.document.note(table.path, f"does nothing; expected one of {', '.join(actions)}")
 
     def _check_conditions(self, fault: Fault) -> None:
