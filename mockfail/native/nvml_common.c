@@ -6,6 +6,10 @@
 #include <string.h>
 #include <time.h>
 
+void *nvml_real(mk_function function) {
+    return mk_mode_now() == MK_STANDALONE ? NULL : mk_real(function);
+}
+
 nvmlReturn_t nvml_absent(void) {
     return mk_mode_now() == MK_STANDALONE ? NVML_INVALID_ARGUMENT : NVML_FUNCTION_NOT_FOUND;
 }
