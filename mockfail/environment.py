@@ -181,20 +181,26 @@ def create(folder: Path, record: Record, *, shared: bool = False) -> Mock:
     """
     with write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o755 if shared else 0o700)
-        with contextlib.suppress(MockError):
-            if not read(folder).over(machine.now_s()):
-                raise MockUsageError(
-                    "mock.exists",
-                    f"a mock {record.name!r} is running",
-                    hint=f"`aibrixctl mock-fail stop {record.name}` ends it; `set` changes it",
-                    target=record.name,
-                )
+        if _runs(folder):
+            raise MockUsageError(
+                "mock.exists",
+                f"a mock {record.name!r} is running",
+                hint=f"`aibrixctl mock-fail stop {record.name}` ends it; `set` changes it",
+                target=record.name,
+            )
         remove(folder)
         folder.mkdir(mode=0o755 if shared else 0o700)
         (folder / _LOCK).touch(mode=0o600)
     with locked(folder):
         _save(folder, record)
     return Mock(folder)
+
+
+def _runs(folder: Path) -> bool:
+    try:
+        return not read(folder).over(machine.now_s())
+    except MockError:
+        return False
 
 
 def read(folder: Path) -> Record:

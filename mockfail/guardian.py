@@ -48,9 +48,9 @@ def start(folder: Path) -> None:
 class Guardian:
     """Looks after the mock in a folder."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, kmsg: Path = kernel_log.KMSG):
         self.folder = folder
-        self.changed_ns = 0
+        self.kmsg = kmsg
         self.made_s = -1.0
         self.logged: set[tuple[str, float]] = set()
 
@@ -83,7 +83,7 @@ class Guardian:
         fresh = [line for line in due if (line.text, line.start_s) not in self.logged]
         self.logged |= {(line.text, line.start_s) for line in fresh}
         if fresh:
-            kernel_log.write_kmsg(line.text for line in fresh)
+            kernel_log.write_kmsg((line.text for line in fresh), self.kmsg)
 
     def end(self, record: Record) -> None:
         """Remove a mock that is over, and what its command left running."""
