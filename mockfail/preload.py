@@ -121,23 +121,28 @@ def restore(places: Places = MACHINE) -> Outcome:
     journal = _read_journal(places.journal)
     if journal is None:
         return Outcome(restored=False)
-    now = _read(places.preload)
-    edited = now not in (journal["after"], journal["before"])
-    if edited:
-        wanted = _without_entries(now or b"", journal["entries"])
+    now, before = _read(places.preload), journal["before"]
+    edited = now not in (journal["after"], before)
+    if edited and now is not None:
+        wanted = _without_entries(now, journal["entries"])
         if wanted != now:
             _write_durably(places.preload, wanted, places.preload)
-    elif journal["before"] is None:
-        with write_errors(places.preload):
-            places.preload.unlink(missing_ok=True)
-            _sync_folder(places.preload)
-    elif now != journal["before"]:
-        _write_durably(places.preload, journal["before"], places.preload)
+    elif not edited and now != before:
+        _put_back(places.preload, before)
     with write_errors(places.journal):
         places.journal.unlink(missing_ok=True)
         _sync_folder(places.journal)
     _remove_copies(places)
     return Outcome(restored=True, edited=edited)
+
+
+def _put_back(path: Path, before: bytes | None) -> None:
+    if before is not None:
+        _write_durably(path, before, path)
+        return
+    with write_errors(path):
+        path.unlink(missing_ok=True)
+        _sync_folder(path)
 
 
 def in_force(places: Places = MACHINE) -> bool:
