@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -124,7 +125,10 @@ def root(environment: Mapping[str, str] = os.environ) -> Path:
     runtime = environment.get("XDG_RUNTIME_DIR")
     if runtime and os.access(runtime, os.W_OK):
         return Path(runtime) / "aibrixctl" / "mock"
-    state = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    try:
+        state = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError:  # a user without a home
+        state = Path(tempfile.gettempdir()) / f"aibrixctl-{os.getuid()}"
     return Path(state) / "aibrixctl" / "mock"
 
 
@@ -181,6 +185,13 @@ def create(folder: Path, record: Record, *, shared: bool = False) -> Mock:
     """
     with write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o755 if shared else 0o700)
+        if folder.parent.stat().st_uid != os.geteuid():
+            raise MockError(
+                "mock.foreign",
+                f"{folder.parent} belongs to someone else",
+                hint="set XDG_RUNTIME_DIR to a folder of your own",
+                target=str(folder.parent),
+            )
         if _runs(folder):
             raise MockUsageError(
                 "mock.exists",
