@@ -10,6 +10,7 @@ enum {
     RETIRED_PENDING_SBE = 92,
     RETIRED_PENDING_DBE = 93,
     LINK_COUNT = 91,
+    LINKS_TO_SWITCHES = 147,
     ERROR_DL_REPLAY = 161,
     ERROR_DL_RECOVERY = 162,
     ERROR_DL_CRC = 163,
@@ -20,6 +21,7 @@ enum {
     DRAIN_AND_RESET_STATUS = 227,
     FIRST_LINKS = 6, /* links that the older runs of numbers begin with */
     ALL_LINKS = 0xFFFFFFFF,
+    REMOTE_SWITCH = 2,
     RECOVERY_RESET = 1,
     RECOVERY_DRAIN_AND_RESET = 4,
 };
@@ -177,9 +179,23 @@ static bool link_scope_field(nvmlDevice_t device, unsigned gpu, unsigned field, 
 
 /* ---- the rest ---------------------------------------------------------------------------------- */
 
+/* Links that are up and lead to a switch; in an overlay the driver knows which do. */
+static bool switch_links(unsigned gpu, int64_t *value) {
+    int64_t type, active, up = 0;
+    if (mk_mode_now() != MK_STANDALONE) return false;
+    *value = MK_NOT_SUPPORTED;
+    for (unsigned link = 0; nvml_link_known(gpu, link); link++) {
+        if (!mk_link(gpu, link, MK_LINK_REMOTE_TYPE, &type) || type != REMOTE_SWITCH) continue;
+        up += mk_link(gpu, link, MK_LINK_ACTIVE, &active) && active == 1;
+        *value = up;
+    }
+    return true;
+}
+
 static bool derived_field(unsigned gpu, unsigned field, int64_t *value) {
     int64_t action, pages;
     switch (field) {
+    case LINKS_TO_SWITCHES: return switch_links(gpu, value);
     case RESET_STATUS:
         if (!mk_gpu(gpu, MK_GPU_RECOVERY_ACTION, &action)) return false;
         *value = action == RECOVERY_RESET;
