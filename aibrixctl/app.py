@@ -112,7 +112,12 @@ def _run(words: list[str]) -> int:
 
 def _only_asks(words: list[str]) -> bool:
     """Tell whether help, the version or completions are wanted, which no setting may prevent."""
-    return COMPLETION in os.environ or not {"--help", "-h", "--version"}.isdisjoint(words)
+    return COMPLETION in os.environ or not {"--help", "-h", "--version"}.isdisjoint(_own(words))
+
+
+def _own(words: list[str]) -> list[str]:
+    """Return the words that are ours: what follows ``--`` belongs to another program."""
+    return words[: words.index("--")] if "--" in words else words
 
 
 def _configured(words: list[str], path: str) -> Any:
@@ -188,6 +193,7 @@ def _session_before_parsing(words: list[str], configured: str = "table") -> Sess
 def _option(words: list[str], name: str, short: str | None = None) -> str | None:
     """Return the last value that the words give an option, apart or joined."""
     value = None
+    words = _own(words)
     for index, word in enumerate(words):
         if word in (name, short):
             value = words[index + 1] if index + 1 < len(words) else value

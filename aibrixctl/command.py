@@ -161,14 +161,18 @@ class Example:
 
 @dataclass(frozen=True)
 class Spec:
-    """What the documentation and the tests need to know of a command."""
+    """What the command tree, the documentation and the tests need to know of a command.
+
+    ``runs_words``: what follows its own options is another program's command line.
+    """
 
     path: str
     examples: tuple[Example, ...]
+    runs_words: bool = False
 
 
 def command(
-    path: str, *, examples: Sequence[tuple[str, str]] = ()
+    path: str, *, examples: Sequence[tuple[str, str]] = (), runs_words: bool = False
 ) -> Callable[[Callable[..., Result]], Callable[..., int | Result]]:
     """Return a decorator that makes a function the command at ``path``, e.g. ``profile load``.
 
@@ -176,6 +180,7 @@ def command(
         path: words of the command, without the program's name.
         examples: pairs of a command line and what it does; shown in help and man page, and run
             by a test.
+        runs_words: options after the first argument are not the command's own, as with ``env``.
     """
 
     def decorate(function: Callable[..., Result]) -> Callable[..., int | Result]:
@@ -212,7 +217,7 @@ def command(
             name: annotation for name, (annotation, _) in _COMMON.items()
         }
         run.spec = Spec(  # type: ignore[attr-defined]
-            path, tuple(Example(*pair) for pair in examples)
+            path, tuple(Example(*pair) for pair in examples), runs_words
         )
         return run
 

@@ -66,7 +66,9 @@ TREE = Branch(
         "diagnose": Branch(
             "Find what is wrong with GPUs and NPUs, how bad it is and what to do.",
             {
-                "engine": Leaf("diagnose_engine:engine", "Find what is wrong with a serving engine."),
+                "engine": Leaf(
+                    "diagnose_engine:engine", "Find what is wrong with a serving engine."
+                ),
                 "explain": Leaf("diagnose:explain", "Explain a finding, an XID, an Ascend code."),
                 "list-checks": Leaf("diagnose:list_checks", "List the checks."),
                 "watch": Leaf("diagnose_watch:watch", "Report what changes, as JSON Lines."),
@@ -151,7 +153,11 @@ def command_of(
 ) -> Any:
     """Return Typer's command of a decorated function; its help names the commands under it."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name, epilog=_epilog(function.spec, children or {}))(function)
+    app.command(
+        name,
+        epilog=_epilog(function.spec, children or {}),
+        context_settings={"allow_interspersed_args": not function.spec.runs_words},
+    )(function)
     return without_variables(get_command(app))
 
 

@@ -30,7 +30,7 @@ def find(word: str) -> str:
         raise MockUsageError(
             "mock.command",
             f"{word}: not a program that may be run" if there else f"{word}: command not found",
-            hint="the command stands after --, as on a command line of its own",
+            hint="it is looked for on PATH, as a shell does",
             target=word,
         )
     return found

@@ -27,7 +27,7 @@ def check(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME|FILE]…",
+            metavar="NAME|FILE",
             help="Scenarios, also by pattern; all by default.",
             autocompletion=choices.scenarios,
         ),

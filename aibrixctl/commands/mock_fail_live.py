@@ -35,7 +35,7 @@ _FOR, _FOR_NODE_WIDE = "1h", "10m"
     ),
 )
 def start(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Name of the mock.")] = "lab",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the mock.")] = "lab",
     scenario: options.Scenarios = None,
     sets: options.Sets = None,
     node: options.NodeSpec = None,
@@ -206,7 +206,7 @@ def set_(
     name: options.Name,
     readings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATH=VALUE…", help="Readings, as `mock-fail run --set` has them."),
+        typer.Argument(metavar="PATH=VALUE", help="Readings, as `mock-fail run --set` has them."),
     ] = None,
     scenario: options.Scenarios = None,
     device: options.OnDevice = None,
@@ -244,7 +244,7 @@ def clear(
     name: options.Name,
     faults: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FAULT…", help="Scenarios or paths, as `status` names them."),
+        typer.Argument(metavar="FAULT", help="Scenarios or paths, as `status` names them."),
     ] = None,
     dry_run: options.DryRun = False,
 ) -> Result:
@@ -280,7 +280,7 @@ def _changed(folder: "Path", edit: Any, *, dry_run: bool) -> Result:
 def stop(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="Name of the mock; node-wide for the node's."),
+        typer.Argument(metavar="NAME", help="Name of the mock; node-wide for the node's."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every mock of this user.")] = False,
     dry_run: options.DryRun = False,

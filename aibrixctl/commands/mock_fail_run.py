@@ -23,10 +23,11 @@ from aibrixctl.result import Result
             "any program, on four simulated A10, one of them hot",
         ),
     ),
+    runs_words=True,
 )
 def run(
     words: Annotated[
-        list[str], typer.Argument(metavar="-- COMMAND…", help="The command and its arguments.")
+        list[str], typer.Argument(metavar="COMMAND", help="The command with its arguments.")
     ],
     scenario: options.Scenarios = None,
     sets: options.Sets = None,

@@ -58,6 +58,13 @@ def test_streams_and_exit_code_are_the_commands_own():
     assert (done.returncode, done.stdout, done.stderr) == (7, "x", "oops\n")
 
 
+def test_options_after_the_command_are_the_commands_own():
+    done = run("run", "-q", "sh", "-c", 'echo "$@"', "sh", "-q", "--help", "-o", "json")
+    assert (done.returncode, done.stdout) == (0, "-q --help -o json\n"), done.stderr
+    done = run("run", "-s", "nothing", "--", "sh", "-o", "json")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 def test_a_signal_ends_the_command_as_it_would_without_us():
     assert run("run", "-q", "--", "sh", "-c", "kill -SEGV $$").returncode == -signal.SIGSEGV
     # SIGPIPE has its default effect again.
