@@ -142,7 +142,7 @@ def folder_of(name: str) -> Path:
             f"{name!r} is no name for a mock; expected letters, digits, dots and dashes",
             target=name,
         )
-    return NODE_WIDE if name == NODE_WIDE.name else root() / name
+    return NODE_WIDE if name == NODE_WIDE.name else (root() / name).absolute()
 
 
 def new(
@@ -202,8 +202,12 @@ def create(folder: Path, record: Record, *, shared: bool = False) -> Mock:
         remove(folder)
         folder.mkdir(mode=0o755 if shared else 0o700)
         (folder / _LOCK).touch(mode=0o600)
-    with locked(folder):
-        _save(folder, record)
+    try:
+        with locked(folder):
+            _save(folder, record)
+    except BaseException:
+        remove(folder)
+        raise
     return Mock(folder)
 
 
@@ -301,11 +305,12 @@ def lay_out(mock: Mock, record: Record, moment_s: float) -> None:
         started_s=record.started_s,
         expires_s=record.expires_s,
     )
+    # First what may be refused: then nothing has changed.
+    state_file.write(state, mock.state)
     if record.mode == "standalone":
         pcitree.lay_out(healthy, mock.sysfs, state.overrides, moment_s)
     lines = kernel_log.once_per_gpu(log_lines(record.layers, moment_s))
     kernel_log.update(mock.kernel_log, kernel_log.render(lines, record.started_s))
-    state_file.write(state, mock.state)
 
 
 @contextlib.contextmanager
@@ -356,7 +361,8 @@ def remove(folder: Path) -> None:
 
 def standing() -> Iterator[tuple[Path, Record | MockError]]:
     """Yield this user's mocks and the node's, with what is wrong with those that can't be read."""
-    folders = sorted(root().iterdir()) if root().is_dir() else []
+    mine = root().absolute()
+    folders = sorted(mine.iterdir()) if mine.is_dir() else []
     for folder in [*folders, NODE_WIDE]:
         if folder.is_dir():
             try:

@@ -52,13 +52,15 @@ class Guardian:
         self.folder = folder
         self.kmsg = kmsg
         self.made_s = -1.0
+        self.record: Record | None = None
+        self.record_of: tuple[int, int] | None = None
         self.logged: set[tuple[str, float]] = set()
 
     def watch(self) -> None:
         """Stay until the mock is over or gone, then clean up."""
         while True:
             try:
-                record = environment.read(self.folder)
+                record = self.read()
                 if record.over(machine.now_s()):
                     self.end(record)
                     return
@@ -67,6 +69,17 @@ class Guardian:
                 if not self.folder.is_dir():
                     return
             time.sleep(_POLL_S)
+
+    def read(self) -> Record:
+        """Return the mock's record, parsed once for each of its versions."""
+        try:
+            status = (self.folder / environment.RECORD).stat()
+            version = (status.st_ino, status.st_mtime_ns)
+        except OSError:
+            version = None
+        if self.record is None or version is None or version != self.record_of:
+            self.record, self.record_of = environment.read(self.folder), version
+        return self.record
 
     def follow(self, record: Record) -> None:
         """Make the mock's files anew when time has passed one of its moments."""

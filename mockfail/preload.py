@@ -23,6 +23,7 @@ from accelerators.errors import ToolError
 from mockfail.errors import MockError, MockUsageError
 from mockfail.native import library_paths
 
+_OTHER_LOADERS = (Path("/lib/ld-linux.so.2"), Path("/lib/ld-linux-armhf.so.3"))
 _TRUE = "/bin/true"
 _SEPARATORS = " \t\n:"  # of the file's entries: none may stand in a path
 
@@ -148,6 +149,11 @@ def _put_back(path: Path, before: bytes | None) -> None:
 def in_force(places: Places = MACHINE) -> bool:
     """Tell whether there is something to undo."""
     return places.journal.exists()
+
+
+def other_loaders() -> list[Path]:
+    """Return the loaders of programs of another word size, which read the same preload file."""
+    return [path for path in _OTHER_LOADERS if path.exists()]
 
 
 def check_loads(libraries: Sequence[Path]) -> None:

@@ -44,7 +44,10 @@ def start(
     for_: Annotated[
         str | None,
         typer.Option(
-            "--for", metavar="TIME", help=f"Ends by itself; {_FOR}, node-wide {_FOR_NODE_WIDE}."
+            "--for",
+            metavar="TIME",
+            help=f"Ends by itself after that, 0 never; {_FOR} by default, node-wide "
+            f"{_FOR_NODE_WIDE} and always.",
         ),
     ] = None,
     node_wide: Annotated[
@@ -66,6 +69,7 @@ def start(
     The former preload file is kept on disk first; `aibrixctl mock-fail stop node-wide` restores it
     to the byte, also after a kill or a restart, and so does the end of --for.
     """
+    from accelerators.errors import UsageError
     from aibrixctl import quantities
     from mockfail import environment
 
@@ -73,6 +77,8 @@ def start(
     name = _NODE_WIDE if node_wide else name
     plan = options.planned(scenario, sets, node, mode, device)
     for_s = quantities.duration("--for", for_ or (_FOR_NODE_WIDE if node_wide else _FOR))
+    if node_wide and not for_s:
+        raise UsageError("option.for", "--for is 0; a node-wide mock must end by itself")
     record = environment.new(
         name, plan.node, plan.mode, layers=plan.layers, for_s=for_s or None, kmsg=kmsg
     )
@@ -129,7 +135,21 @@ def _started(
         for variable, value in variables.items():
             console.out(f"export {variable}={shlex.quote(value)}", highlight=False)
 
-    return Result(data, view=view)
+    return Result(data, view=view, warnings=_other_programs() if node_wide else ())
+
+
+def _other_programs() -> tuple[Problem, ...]:
+    """Warn where the machine also runs programs that can't load our libraries."""
+    from mockfail.preload import other_loaders
+
+    return tuple(
+        Problem(
+            "preload.other",
+            f"programs of {loader} will say on stderr that they can't load the mock's libraries",
+            str(loader),
+        )
+        for loader in other_loaders()
+    )
 
 
 @command(

@@ -18,7 +18,7 @@ from mockfail.errors import MockError, MockUsageError
 from mockfail.layer import Codes, Layer, LogLine, merge, transitions
 from mockfail.native import preload_environment
 from mockfail.nodes import node
-from mockfail.state import When
+from mockfail.state import Override, When
 
 CLIENT = """
 import sys, pynvml as n
@@ -213,3 +213,23 @@ def test_a_record_holds_no_more_than_json(tmp_path: Path):
     assert (
         environment.Record.from_json(body).to_json() == environment.read(tmp_path / "lab").to_json()
     )
+
+
+def test_what_the_state_can_not_hold_leaves_everything_as_it_was(tmp_path: Path):
+    folder = tmp_path / "lab"
+    made(folder, "gpus.0.temperature_c=90")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    many = Layer(
+        "many",
+        overrides=tuple(
+            Override("gpu", "temperature_c", 1, when=When(start_s=step)) for step in range(1, 2000)
+        ),
+        log=(LogLine("not to be seen"),),
+    )
+    with pytest.raises(MockUsageError):
+        environment.change(folder, lambda record: record.with_layers([many], 0.0))
+    assert {path: path.read_bytes() for path in before} == before
+    other = environment.new("other", "h100x2", "standalone", layers=(many,))
+    with pytest.raises(MockUsageError):
+        environment.create(tmp_path / "other", other)
+    assert not (tmp_path / "other").exists()
