@@ -175,6 +175,7 @@ ANSWER(nvmlDeviceGetNvLinkRemotePciInfo_v2, nvmlDevice_t, unsigned, nvml_pci_v3 
 /* nvml_fabric.c */
 ANSWER(nvmlDeviceGetGpuFabricInfo, nvmlDevice_t, nvml_fabric_v1 *)
 ANSWER(nvmlDeviceGetGpuFabricInfoV, nvmlDevice_t, nvml_fabric_v2 *)
+ANSWER(nvmlDeviceGetGpuFabricInfo_v4, nvmlDevice_t, nvml_fabric_v4 *)
 ANSWER(nvmlDeviceGetTopologyCommonAncestor, nvmlDevice_t, nvmlDevice_t, unsigned *)
 ANSWER(nvmlDeviceGetTopologyNearestGpus, nvmlDevice_t, unsigned, unsigned *, nvmlDevice_t *)
 ANSWER(nvmlSystemGetTopologyGpuSet, unsigned, unsigned *, nvmlDevice_t *)

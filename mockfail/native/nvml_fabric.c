@@ -56,6 +56,21 @@ nvmlReturn_t own_nvmlDeviceGetGpuFabricInfoV(nvmlDevice_t device, nvml_fabric_v2
     return result;
 }
 
+nvmlReturn_t own_nvmlDeviceGetGpuFabricInfo_v4(nvmlDevice_t device, nvml_fabric_v4 *info) {
+    unsigned gpu;
+    if (info == NULL) return NVML_INVALID_ARGUMENT;
+    nvmlReturn_t driver = REAL(nvmlDeviceGetGpuFabricInfo_v4, device, info);
+    if (!nvml_gpu(device, &gpu) || !fabric_is_set(gpu)) return driver;
+    if (driver != NVML_SUCCESS) *info = (nvml_fabric_v4){.clique_count = 1};
+    unsigned state = info->state;
+    nvmlReturn_t result =
+        fabric_over(gpu, &info->status, &info->cliques[0].id, &state, &info->health_mask);
+    if (result != NVML_SUCCESS) return result;
+    info->state = (unsigned char)state;
+    info->health_summary = summary_of(info->health_mask);
+    return NVML_SUCCESS;
+}
+
 /* ---- topology --------------------------------------------------------------------------------- */
 
 static bool two_simulated(nvmlDevice_t one, nvmlDevice_t other, unsigned *a, unsigned *b) {

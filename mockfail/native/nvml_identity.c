@@ -161,7 +161,6 @@ nvmlReturn_t own_nvmlDeviceGetPciInfo(nvmlDevice_t device, nvml_pci_v1 *pci) {
 nvmlReturn_t own_nvmlDeviceGetPciInfoExt(nvmlDevice_t device, nvml_pci_ext *pci) {
     nvml_pci_v3 now;
     unsigned gpu;
-    int64_t brand;
     if (pci == NULL) return NVML_INVALID_ARGUMENT;
     if (!nvml_gpu(device, &gpu) || !pci_is_set(gpu))
         return REAL(nvmlDeviceGetPciInfoExt, device, pci);
@@ -174,7 +173,8 @@ nvmlReturn_t own_nvmlDeviceGetPciInfoExt(nvmlDevice_t device, nvml_pci_ext *pci)
     pci->pci_device_id = now.pci_device_id;
     pci->pci_subsystem_id = now.pci_subsystem_id;
     pci->base_class = PCI_DISPLAY;
-    brand = mk_gpu_over(gpu, MK_GPU_BRAND, 0);
+    unsigned brand = 0;
+    own_nvmlDeviceGetBrand(device, &brand);
     pci->sub_class = brand == BRAND_GEFORCE ? PCI_VGA : PCI_3D;
     memcpy(pci->bus_id, now.bus_id, sizeof pci->bus_id);
     return NVML_SUCCESS;

@@ -7,18 +7,12 @@
 
 /* ---- what it says of itself ------------------------------------------------------------------ */
 
-static nvmlReturn_t node_text(mk_node_property property, char *out, unsigned size) {
-    char text[MK_STRING_BYTES];
-    if (!mk_node_text(property, text, sizeof text)) return NVML_UNKNOWN;
-    return nvml_text_out(text, out, size);
-}
-
 #define NODE_TEXT(function, property)                                                              \
     nvmlReturn_t own_##function(char *out, unsigned size) {                                        \
         char text[MK_STRING_BYTES];                                                                \
         if (out == NULL) return NVML_INVALID_ARGUMENT;                                             \
         if (!mk_node_text(property, text, sizeof text)) return REAL(function, out, size);          \
-        return node_text(property, out, size);                                                     \
+        return nvml_text_out(text, out, size);                                                     \
     }
 
 NODE_TEXT(nvmlSystemGetDriverVersion, MK_NODE_DRIVER_VERSION)
@@ -33,11 +27,12 @@ nvmlReturn_t own_nvmlSystemGetDriverBranch(nvml_driver_branch *info, unsigned si
         return NVML_ARGUMENT_VERSION_MISMATCH;
     char branch[MK_STRING_BYTES + 4];
     snprintf(branch, sizeof branch, "r%.*s_00", (int)strcspn(version, "."), version);
-    return nvml_text_out(branch, info->branch, size < sizeof info->branch ? size : 80);
+    return nvml_text_out(branch, info->branch,
+                         size < sizeof info->branch ? size : sizeof info->branch);
 }
 
 static nvmlReturn_t cuda_version(nvmlReturn_t driver, int *version) {
-    int64_t set = mk_mode_now() == MK_PASS ? MK_UNKNOWN : MK_NOT_SUPPORTED;
+    int64_t set;
     if (mk_mode_now() == MK_PASS || !mk_node(MK_NODE_CUDA_VERSION, &set)) return driver;
     if (set == MK_NOT_SUPPORTED) return NVML_FUNCTION_NOT_FOUND;
     *version = (int)set;

@@ -240,6 +240,19 @@ typedef struct {
     unsigned char health_summary;
 } nvml_fabric_v3;
 
+typedef struct {
+    unsigned char cluster[16];
+    unsigned status;
+    struct {
+        unsigned char type; /* 0: unicast pointers, which the older versions show */
+        unsigned id;
+    } cliques[64];
+    unsigned clique_count;
+    unsigned char state;
+    unsigned health_mask;
+    unsigned char health_summary;
+} nvml_fabric_v4;
+
 enum { NVML_LINK_REPLAY, NVML_LINK_RECOVERY, NVML_LINK_CRC_FLIT, NVML_LINK_CRC_DATA };
 
 /* -- events ------------------------------------------------------------------------------------ */

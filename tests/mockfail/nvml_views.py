@@ -148,6 +148,8 @@ VIEWS: dict[str, list[View]] = {
                          nv.nvmlDeviceGetGpuFabricInfoV, h).state,
         lambda h: filled(nv.c_nvmlGpuFabricInfo_v3_t(),
                          nv.nvmlDeviceGetGpuFabricInfoV, h).state,
+        lambda h: filled(nv.c_nvmlGpuFabricInfo_v4_t(),
+                         nv.nvmlDeviceGetGpuFabricInfo_v4, h).state,
     ],
 }  # fmt: skip
 
