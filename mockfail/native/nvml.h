@@ -17,9 +17,10 @@ const char *own_nvmlErrorString(unsigned result);
 /* The driver's own function, in an overlay; a simulated handle never reaches a driver. */
 void *nvml_real(mk_function function);
 #define REAL(function, ...)                                                                        \
-    (nvml_real(FN_##function)                                                                      \
-         ? ((__typeof__(&own_##function))nvml_real(FN_##function))(__VA_ARGS__)                    \
-         : nvml_absent())
+    ({                                                                                             \
+        __typeof__(&own_##function) driver_ = nvml_real(FN_##function);                            \
+        driver_ ? driver_(__VA_ARGS__) : nvml_absent();                                            \
+    })
 
 /* What a call gives that neither the mock nor a driver can answer. */
 nvmlReturn_t nvml_absent(void);
