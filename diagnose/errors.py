@@ -3,7 +3,8 @@
 ToolError
 └── DiagnoseError           a diagnosis could not be made
     ├── DiagnoseUsageError      bad input: an unknown check, code or actions file
-    └── NoAcceleratorError      there is nothing to check
+    ├── NoAcceleratorError      there is nothing to check
+    └── StoppedError            the caller asked to stop before there was a result
 """
 
 from accelerators.errors import ToolError, UnreachableError, UsageError
@@ -23,3 +24,7 @@ class NoAcceleratorError(DiagnoseError, UnreachableError):
     """The machine shows no accelerator at all, and nothing checked is not healthy."""
 
     kind = "unreachable"
+
+
+class StoppedError(DiagnoseError):
+    """Whoever asked for a diagnosis asked it to stop, and there is no result."""

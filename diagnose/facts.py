@@ -15,6 +15,7 @@ FailureKind = Literal[
     "not_supported",  # the device has no such reading
     "no_permission",
     "library_missing",
+    "not_started",  # the reader never came to ask
     "not_loaded",  # no kernel module
     "mismatch",  # library and kernel module are of different versions
     "lost",  # fell off the bus

@@ -8,12 +8,13 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
 from accelerators import children
+from diagnose.errors import StoppedError
 from diagnose.facts import DeviceFacts, Facts, Failure
 from diagnose.findings import Device
 
@@ -23,6 +24,11 @@ _REAP_S = 0.2
 _MOST_UNDEAD = 8
 """Children of one reader that are stuck in the kernel, from which on no more are started: whoever
 watches a driver that hangs must not fill the process table."""
+_START_S = 10.0
+"""How long a child may take to come to its first call of the driver; on a machine short of memory
+or CPU that is long, and no fault of the driver."""
+_LOOK_S = 0.05
+"""How often whoever waits for a child looks whether it is to stop."""
 _ALONE_AFTER = 0.5
 """Share of the timeout after which each device still missing gets a child of its own: one that
 hangs under a lock of the library then no longer hides the others."""
@@ -71,23 +77,30 @@ def read(
     kind: _Kind,
     environment: Mapping[str, str],
     timeout_s: float,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Facts:
     """Return what the reader ``module`` gets out of its driver within ``timeout_s``.
 
-    Never raises for what a driver does: a refusal, a hang and the end of the child are facts.
+    The time counts from the first call of the driver. Never raises for what a driver does: a
+    refusal, a hang and the end of the child are facts.
+
+    Raises:
+        StoppedError: ``stopped`` says that nobody wants the answer; the children are ended.
     """
     if len(undead := _undead(module)) >= _MOST_UNDEAD:
         return Facts(family=family, hung_in=f"{len(undead)} earlier reads, which can't be ended")
     progress = _Progress(kind)
-    started_s = time.monotonic()
     with contextlib.ExitStack() as stack:
         pipes = {stack.enter_context(_child(module, environment))}
-        second_s = started_s + timeout_s * _ALONE_AFTER
-        _listen(pipes, progress, second_s)
+        if not _ready(pipes, time.monotonic() + _START_S, stopped):
+            text = f"the process that reads the driver did not start within {_START_S:g} s"
+            return Facts(family=family, error=Failure("not_started", text))
+        started_s = time.monotonic()
+        _listen(pipes, progress, started_s + timeout_s * _ALONE_AFTER, stopped)
         if not progress.complete and progress.opened is not None:
             for index in progress.missing():
                 pipes.add(stack.enter_context(_child(module, environment, str(index))))
-        _listen(pipes, progress, started_s + timeout_s)
+        _listen(pipes, progress, started_s + timeout_s, stopped)
         ended = not pipes
     return _facts(family, progress, ended=ended)
 
@@ -115,14 +128,25 @@ def _undead(module: str) -> list[subprocess.Popen[bytes]]:
     return _left[module]
 
 
-def _listen(pipes: set[Connection], progress: _Progress, until_s: float) -> None:
+def _ready(pipes: set[Connection], until_s: float, stopped: Callable[[], bool]) -> list[Connection]:
+    """Return the pipes that have a message or have ended; none when the time is over."""
+    while (left_s := until_s - time.monotonic()) > 0:
+        if stopped():
+            raise StoppedError("diagnose.stopped", "stopped before the driver was read")
+        if ready := wait(list(pipes), min(left_s, _LOOK_S)):
+            return [pipe for pipe in ready if isinstance(pipe, Connection)]
+    return []
+
+
+def _listen(
+    pipes: set[Connection], progress: _Progress, until_s: float, stopped: Callable[[], bool]
+) -> None:
     """Take messages until all is read, every child has ended, or the time is over."""
     while pipes and not progress.complete:
-        left_s = until_s - time.monotonic()
-        if left_s <= 0:
+        ready = _ready(pipes, until_s, stopped)
+        if not ready:
             return
-        for pipe in wait(list(pipes), left_s):
-            assert isinstance(pipe, Connection)
+        for pipe in ready:
             try:
                 progress.hear(json.loads(pipe.recv_bytes()))
             except (EOFError, OSError):

@@ -4,9 +4,11 @@ families ─ reader in a killable child ─► facts ─┐
 PCI tree, kernel log (of the mock, if any) ─────┴─► checks ─► findings, unchecked
 """
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,6 +63,7 @@ def diagnose(
     *,
     previous: Mapping[str, Facts] | None = None,
     interval_s: float | None = None,
+    stop: threading.Event | None = None,
 ) -> Report:
     """Return what is wrong with the accelerators of this machine, or of the mock it runs under.
 
@@ -69,9 +72,11 @@ def diagnose(
         environment: the children read under it: it names the mock, if any.
         previous: facts of the round before by family, for rates.
         interval_s: time between the two rounds.
+        stop: gives up at once when set.
 
     Raises:
         NoAcceleratorError: there is nothing to check.
+        StoppedError: ``stop`` was set before there was a result.
         DiagnoseUsageError: a check that does not exist.
         UsageError: the kernel log file can't be read.
     """
@@ -79,13 +84,10 @@ def diagnose(
     check_names(options)
     mock = mocked.current(environment)
     families = [f for f in FAMILIES if options.accelerator in ("auto", f.name)]
-    with ThreadPoolExecutor(len(families)) as pool:
-        reads = [
-            pool.submit(reading.read, f.name, f.reader, f.kind, environment, options.timeout_s)
-            for f in families
-        ]
+    with _readers(families, options, environment, stop) as reads:
         around = _look_around(options, environment, mock, interval_s)
         read = [future.result() for future in reads]
+    around = around.with_processes(surroundings.pids(mocked=mock is not None))
     report = Report(simulated=mock is not None)
     for family, facts in zip(families, read, strict=True):
         context = _context(family, options, around, (previous or {}).get(family.name))
@@ -99,6 +101,31 @@ def diagnose(
     return report
 
 
+@contextlib.contextmanager
+def _readers(
+    families: Sequence[Family],
+    options: Options,
+    environment: Mapping[str, str],
+    stop: threading.Event | None,
+) -> Iterator[list[Future[Facts]]]:
+    """Read all families at once, as long as the block lasts: nobody waits for a hung driver."""
+    unwinding = threading.Event()
+
+    def stopped() -> bool:
+        return unwinding.is_set() or (stop is not None and stop.is_set())
+
+    with ThreadPoolExecutor(len(families)) as pool:
+        try:
+            yield [
+                pool.submit(
+                    reading.read, f.name, f.reader, f.kind, environment, options.timeout_s, stopped
+                )
+                for f in families
+            ]
+        finally:
+            unwinding.set()
+
+
 @dataclass(frozen=True)
 class _Surroundings:
     """What is read once, for all families."""
@@ -109,6 +136,11 @@ class _Surroundings:
     pids: frozenset[int] | None
     toolkits: Mapping[str, str]
     interval_s: float | None
+
+    def with_processes(self, now: frozenset[int] | None) -> "_Surroundings":
+        """Add the processes there are now: one that came or went meanwhile is no zombie."""
+        both = self.pids | now if self.pids is not None and now is not None else None
+        return replace(self, pids=both)
 
 
 def _look_around(
@@ -201,7 +233,7 @@ def _is_there(family: Family, options: Options, facts: Facts, context: Context) 
     if options.accelerator == family.name or context.pci or facts.devices or context.previous:
         return True
     if facts.error is not None:
-        return facts.error.kind not in ("library_missing", "not_loaded")
+        return facts.error.kind not in ("library_missing", "not_loaded", "not_started")
     return facts.hung_in is not None
 
 

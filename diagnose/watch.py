@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from diagnose.changes import Change, Ledger
-from diagnose.errors import NoAcceleratorError
+from diagnose.errors import NoAcceleratorError, StoppedError
 from diagnose.facts import Facts
 from diagnose.findings import Report
 from diagnose.run import Options, diagnose
@@ -40,8 +40,9 @@ def rounds(
 ) -> Iterator[Round]:
     """Yield a round every ``interval_s``, from start to start, until ``stop`` or ``count``.
 
-    A round that takes longer than the interval delays the next. A machine whose accelerators have
-    all gone goes on being watched; what was known of them stays known.
+    A round that takes longer than the interval delays the next; one that ``stop`` ends is none. A
+    machine whose accelerators have all gone goes on being watched; what was known of them stays
+    known.
 
     Raises:
         DiagnoseUsageError, UsageError: as :func:`diagnose.run.diagnose`.
@@ -54,7 +55,10 @@ def rounds(
         number += 1
         started_s = time.monotonic()
         apart_s = None if before_s is None else started_s - before_s
-        report = _once(options, environment, previous, apart_s)
+        try:
+            report = _once(options, environment, previous, apart_s, stop)
+        except StoppedError:
+            return
         changes = ledger.enter(report) if report else []
         yield Round(number, report, tuple(changes), time.monotonic() - started_s)
         if report is not None:
@@ -69,9 +73,10 @@ def _once(
     environment: Mapping[str, str],
     previous: Mapping[str, Facts],
     interval_s: float | None,
+    stop: threading.Event,
 ) -> Report | None:
     try:
-        return diagnose(options, environment, previous=previous, interval_s=interval_s)
+        return diagnose(options, environment, previous=previous, interval_s=interval_s, stop=stop)
     except NoAcceleratorError:
         return None
 

@@ -36,9 +36,11 @@ _NETWORK_GOOD = (0, 6)  # good; test not begun, as where no detection address is
 _NETWORK_UNTESTED = (1, 7, 8)  # the test itself does not run
 
 
-def driver(facts: Facts, context: Context) -> Iterator[Sign]:
+def driver(facts: Facts, context: Context) -> Iterator[Sign | Unchecked]:
     """Yield why the driver does not answer."""
-    if facts.error is not None:
+    if facts.error is not None and facts.error.kind == "not_started":
+        yield Unchecked("driver", NODE, facts.error.text, skipped=False)
+    elif facts.error is not None:
         code = _OF_DRIVER.get(facts.error.kind, "ASCEND-DRIVER-INIT")
         yield Sign(code, {"error": facts.error.text, "dcmi_return": facts.error.number})
     if facts.hung_in is not None:

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from diagnose import reading
+from diagnose.errors import StoppedError
 from diagnose.facts import Facts
 
 DRIVER = """
@@ -49,11 +50,17 @@ child.serve(Driver())
 
 @pytest.fixture
 def read(tmp_path: Path) -> Callable[..., Facts]:
-    def call(*, opening: str = "pass", reads: str = "pass", timeout_s: float = 20.0) -> Facts:
+    def call(
+        *,
+        opening: str = "pass",
+        reads: str = "pass",
+        timeout_s: float = 20.0,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Facts:
         source = DRIVER.format(open=f"        {opening}", read=f"        {reads}")
         (tmp_path / "pretend_driver.py").write_text(source)
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        return reading.read("nvidia", "pretend_driver", "gpu", environment, timeout_s)
+        return reading.read("nvidia", "pretend_driver", "gpu", environment, timeout_s, stopped)
 
     return call
 
@@ -141,3 +148,26 @@ def test_a_crash_in_one_device_does_not_take_the_others_along(read: Callable[...
 def test_a_crash_at_the_start_is_an_error_with_its_place(read: Callable[..., Facts]) -> None:
     facts = read(opening="os.kill(os.getpid(), signal.SIGSEGV)")
     assert facts.error is not None and "init" in facts.error.text
+
+
+def test_a_slow_start_of_the_reader_is_not_the_drivers(read: Callable[..., Facts]) -> None:
+    """The time counts from the first call: it is shorter here than any interpreter's start."""
+    assert read(timeout_s=0.02).hung_in != "start"
+
+
+def test_a_reader_that_never_comes_to_ask_is_no_hang(
+    read: Callable[..., Facts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_START_S", 0.001)
+    facts = read()
+    assert facts.hung_in is None
+    assert facts.error is not None and facts.error.kind == "not_started"
+
+
+def test_whoever_asks_may_stop_while_a_driver_hangs(read: Callable[..., Facts]) -> None:
+    before = {process.pid for process in children()}
+    asked_s = time.monotonic() + 1.0
+    with pytest.raises(StoppedError):
+        read(opening="time.sleep(600)", timeout_s=60, stopped=lambda: time.monotonic() > asked_s)
+    assert time.monotonic() - asked_s < 5
+    assert {process.pid for process in children()} <= before
