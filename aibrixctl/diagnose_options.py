@@ -104,6 +104,12 @@ def options_of(
     timeout_s = quantities.duration("--timeout", timeout)
     if timeout_s <= 0:
         raise UsageError("option.timeout", "--timeout is 0; expected more than 0")
+    if kernel_log and since:
+        raise UsageError(
+            "option.conflict",
+            "--since counts from now, and the times in a --kernel-log FILE from some boot",
+            hint="leave out one of the two",
+        )
     options = Options(
         accelerator=accelerator,  # type: ignore[arg-type]
         expect_count=expect_gpus,

@@ -83,6 +83,7 @@ class Check:
         codes: that it can give, ``<n>`` for a number.
         of_device: judges one device that answers.
         of_node: judges all, also those that do not answer.
+        needs: readings without any one of which a device is not judged.
         without_driver: it has a verdict also where the driver does not answer.
     """
 
@@ -93,6 +94,7 @@ class Check:
     of_device: OfDevice | None = None
     of_node: OfNode | None = None
     without_driver: bool = False
+    needs: tuple[str, ...] = ()
 
 
 def hang(hung: Facts | DeviceFacts, context: Context) -> Sign:
@@ -166,19 +168,43 @@ def run_checks(
     outcome = Outcome()
     for check in checks:
         if not (facts.answers or check.without_driver):
-            reason = "the driver does not answer"
+            reason = f"the driver does not answer{_because(facts)}"
             outcome.unchecked.append(Unchecked(check.name, NODE, reason, skipped=False))
         elif check.of_node is not None:
+            outcome.unchecked += (
+                each
+                for device in facts.devices
+                if device.answers
+                for each in _unread(check, device)
+                if not each.skipped
+            )
             outcome.add(check, NODE, check.of_node(facts, context), overrides)
         elif check.of_device is not None:
             for device in facts.devices:
                 if device.answers:
-                    signs: chain[Sign | Unchecked] = chain(
-                        _unread(check, device), check.of_device(device, context)
-                    )
+                    judged = check.of_device(device, context) if device.has(*check.needs) else ()
+                    signs: chain[Sign | Unchecked] = chain(_unread(check, device), judged)
                     outcome.add(check, device.device, signs, overrides)
+    outcome.unchecked += _silent(checks, facts, outcome)
     outcome.findings = _settled(outcome.findings, causes)
     return outcome
+
+
+def _silent(checks: Sequence[Check], facts: Facts, outcome: Outcome) -> Iterator[Unchecked]:
+    """Yield the checks of devices that do not answer and of which nothing else says so."""
+    known = {each.device for each in outcome.findings} | {each.device for each in outcome.unchecked}
+    for device in facts.devices:
+        if not device.answers and device.device not in known:
+            reason = f"the device does not answer{_because(device)}"
+            for check in checks:
+                if not check.without_driver:
+                    yield Unchecked(check.name, device.device, reason, skipped=False)
+
+
+def _because(silent: Facts | DeviceFacts) -> str:
+    if silent.hung_in is not None:
+        return f": hung in {silent.hung_in}"
+    return f": {silent.error.text}" if silent.error else ""
 
 
 def _settled(findings: Sequence[Finding], causes: Mapping[str, frozenset[str]]) -> list[Finding]:
@@ -215,7 +241,8 @@ def _unread(check: Check, device: DeviceFacts) -> Iterator[Unchecked]:
     if broken:
         reason = "; ".join(f"{name}: {f.text}" for name, f in broken.items())
         yield Unchecked(check.name, device.device, reason, skipped=False)
-    elif check.reads and not device.has_any(check.reads):
+    elif check.reads and not (device.has_any(check.reads) and device.has(*check.needs)):
+        wanted = [name for name in check.needs if not device.has(name)] or check.reads
         reasons = sorted({f.text for f in failures.values()}) or ["not read"]
-        reason = f"{', '.join(check.reads)}: {'; '.join(reasons)}"
+        reason = f"{', '.join(wanted)}: {'; '.join(reasons)}"
         yield Unchecked(check.name, device.device, reason, skipped=True)

@@ -40,7 +40,8 @@ class Event:
         kind: of the line.
         address: PCI address in the kernel's form; None where the line names none.
         number: XID or SXID.
-        grade: what the line itself says of its severity: ``Fatal``, ``Non-fatal``, ``Corrected``.
+        grade: what the line itself says of its severity: ``Fatal``, ``Non-fatal``, ``Corrected``,
+            ``Assertion``.
         text: the first line.
         context: the lines around it, itself included.
         pid, process: what the line names.
@@ -137,7 +138,8 @@ def _nvrm(text: str) -> Event | None:
     match = _NVRM.search(text)
     if match is None:
         return None
-    return Event("nvrm", address_of(match["address"]) if match["address"] else None, text)
+    address = address_of(match["address"]) if match["address"] else None
+    return Event("nvrm", address, text, grade="Assertion" if "ssertion failed" in text else None)
 
 
 def _sxid(text: str) -> Event | None:

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerators import documents
 from accelerators.mocked import Mock
+from diagnose.errors import DiagnoseUsageError
 from diagnose.kernel_events import Event, Line, events_of
 
 _KMSG = Path("/dev/kmsg")
+_KMSG_NUMBER = os.makedev(1, 11)  # Linux's list of allocated devices
 _KMSG_RECORD = 8192  # bytes; the kernel gives one record per read, and EINVAL for a smaller buffer
 _DMESG_TIMEOUT_S = 2.0
 
@@ -41,21 +42,33 @@ def read(file: Path | None, mock: Mock | None, since_s: float | None = None) -> 
     """Return what the kernel said; a log that can't be read is named in ``error``.
 
     Args:
-        file: in the form of ``dmesg``.
+        file: in the form of ``dmesg``, or of ``/dev/kmsg``.
         mock: its log stands for the machine's.
         since_s: only the last so many seconds; lines without a time are kept.
 
     Raises:
-        UsageError: the file that the user named can't be read.
+        DiagnoseUsageError: the file that the user named can't be read.
     """
     if file is not None:
-        return _log(str(file), parse(documents.read_text(file).splitlines()), None)
+        return KernelLog(str(file), events_of(_named(file)))
     if mock is not None:
         return _of_mock(mock, since_s)
     try:
-        return _log(str(_KMSG), _kmsg(), since_s)
+        return _log(str(_KMSG), _kmsg(_KMSG), since_s)
     except OSError as error:
         return _dmesg(f"{_KMSG}: {error.strerror}", since_s)
+
+
+def _named(file: Path) -> list[Line]:
+    """Read a file that the user names; what hardware and drivers print need not be UTF-8."""
+    try:
+        if os.stat(file).st_rdev == _KMSG_NUMBER:  # noqa: PTH116 - beside os.makedev
+            return _kmsg(file)  # read as a file it never ends
+        return parse(file.read_text(encoding="utf-8", errors="replace").splitlines())
+    except OSError as error:
+        raise DiagnoseUsageError(
+            "file.unreadable", f"cannot read {file}: {error.strerror}", target=str(file)
+        ) from error
 
 
 def _of_mock(mock: Mock, since_s: float | None) -> KernelLog:
@@ -75,10 +88,10 @@ def _log(source: str, lines: Sequence[Line], since_s: float | None) -> KernelLog
     return KernelLog(source, events_of(lines))
 
 
-def _kmsg() -> list[Line]:
+def _kmsg(device: Path) -> list[Line]:
     """Read the ring buffer to its end, without waiting for more."""
     lines: list[Line] = []
-    handle = os.open(_KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         while True:
             try:

@@ -39,7 +39,7 @@ _MEMORY = frozenset(
 
 CAUSES: Mapping[str, frozenset[str]] = {
     "NV-GPU-COUNT": _DRIVER,
-    "NV-NVRM": _DRIVER | {"NV-GPU-LOST", "NV-GPU-RESET-REQUIRED", "NV-GPU-COUNT"},
+    "NV-NVRM": _DRIVER | {"NV-GPU-LOST", "NV-GPU-RESET-REQUIRED", "NV-GPU-ERROR", "NV-GPU-COUNT"},
     "NV-THERMAL-SLOWDOWN": frozenset({"NV-FAN"}),
     "NV-TEMPERATURE": _HEAT,
     "NV-CLOCKS-LOW": _SLOWDOWNS,

@@ -12,7 +12,11 @@ _OF_DRIVER = {
     "mismatch": "NV-DRIVER-MISMATCH",
     "no_permission": "NV-NO-PERMISSION",
 }
-_OF_GPU = {"lost": "NV-GPU-LOST", "reset_required": "NV-GPU-RESET-REQUIRED"}
+_OF_GPU = {
+    "lost": "NV-GPU-LOST",
+    "reset_required": "NV-GPU-RESET-REQUIRED",
+    "error": "NV-GPU-ERROR",
+}
 
 _FIRST_CUDA = {
     (7, 0): 9000,
@@ -29,9 +33,11 @@ _FIRST_CUDA = {
 notes of the CUDA toolkit)."""
 
 
-def driver(facts: Facts, context: Context) -> Iterator[Sign]:
+def driver(facts: Facts, context: Context) -> Iterator[Sign | Unchecked]:
     """Yield why the driver does not answer."""
-    if facts.error is not None:
+    if facts.error is not None and facts.error.kind == "not_started":
+        yield Unchecked("driver", NODE, facts.error.text, skipped=False)
+    elif facts.error is not None:
         code = _OF_DRIVER.get(facts.error.kind, "NV-DRIVER-ERROR")
         yield Sign(code, {"error": facts.error.text, "nvml_return": facts.error.number})
     if facts.hung_in is not None:
@@ -43,10 +49,10 @@ def gpus(facts: Facts, context: Context) -> Iterator[Sign | Unchecked]:
     for each in facts.devices:
         if each.hung_in is not None:
             yield hang(each, context)
-        elif each.error is not None and each.error.kind in _OF_GPU:
+        elif each.error is not None and each.error.number and each.error.kind in _OF_GPU:
             evidence = {"error": each.error.text, "nvml_return": each.error.number}
             yield Sign(_OF_GPU[each.error.kind], evidence, each.device)
-        elif each.error is not None:
+        elif each.error is not None:  # our own trouble, or the lack of a permission
             yield Unchecked("gpus", each.device, each.error.text, skipped=False)
 
 
@@ -86,7 +92,7 @@ def type_(gpu: DeviceFacts, context: Context) -> Iterator[Sign]:
         yield Sign("NV-GPU-TYPE", {"type": found, "expected_type": context.expect_type})
 
 
-def cuda(facts: Facts, context: Context) -> Iterator[Sign]:
+def cuda(facts: Facts, context: Context) -> Iterator[Sign | Unchecked]:
     """Compare the CUDA version that the driver offers with what cards and software need.
 
     An application needs a driver of its CUDA major version or a newer one (CUDA compatibility
@@ -94,6 +100,10 @@ def cuda(facts: Facts, context: Context) -> Iterator[Sign]:
     """
     offered = facts.get("cuda_version")
     if offered is None:
+        failure = facts.failures.get("cuda_version")
+        skipped = failure is None or failure.kind in ("not_supported", "library_missing")
+        reason = "there is no CUDA here" if failure is None or skipped else failure.text
+        yield Unchecked("cuda", NODE, reason, skipped=skipped)
         return
     for name, version in sorted(context.toolkits.items()):
         major = version.split(".")[0]

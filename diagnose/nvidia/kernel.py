@@ -15,6 +15,8 @@ _OF_AER: Mapping[str, Severity] = {
     "Non-fatal": "degraded",
     "Fatal": "fatal",
 }
+CORRECTED_FEW = 10
+"""Corrected PCIe errors since boot below which they are information; own limit."""
 
 
 def kernel_log(facts: Facts, context: Context) -> Iterator[Sign | Unchecked]:
@@ -35,10 +37,17 @@ def kernel_log(facts: Facts, context: Context) -> Iterator[Sign | Unchecked]:
             switch = Device("node", name="NVSwitch", pci_bus_id=address)
             yield Sign(f"NV-SXID-{event.number}", evidence, switch, severity, _n(event))
         elif event.kind == "nvrm":
-            yield Sign("NV-NVRM", evidence, _gpu(address, devices))
+            # drivers of good GPUs print failed assertions too
+            of_assertion: Severity | None = "info" if event.grade == "Assertion" else None
+            yield Sign("NV-NVRM", evidence, _gpu(address, devices), of_assertion)
         elif address in ours or address in bridges:
             below = address if address in ours else bridges[str(address)]
-            yield Sign("PCIE-AER", evidence, _gpu(below, devices), _OF_AER[str(event.grade)])
+            yield Sign("PCIE-AER", evidence, _gpu(below, devices), _of_aer(event))
+
+
+def _of_aer(event: Event) -> Severity:
+    few = event.grade == "Corrected" and event.count < CORRECTED_FEW
+    return "info" if few else _OF_AER[str(event.grade)]
 
 
 def _gpu(address: str | None, devices: Mapping[str, Device]) -> Device:

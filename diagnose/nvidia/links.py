@@ -8,6 +8,7 @@ from diagnose.facts import DeviceFacts, Facts
 from diagnose.findings import Unchecked
 from diagnose.nvidia.memory import rate_per_min
 
+FAST_STATE = 2  # P0 to P2: performance states in which a GPU computes at speed
 LOAD_PERCENT = 10  # from then on a GPU is under load, and its PCIe link at full speed
 REPLAYS = 1000  # since the driver was loaded; own limit
 REPLAYS_PER_MIN = 8  # DCGM's health watch
@@ -19,6 +20,7 @@ LINK_ERROR_LIMITS = {
 }
 """Errors of one NVLink from which on its signals are called weak; own limits."""
 
+_AMPERE = 8  # compute capability
 _FABRIC_COMPLETED = 3
 _FABRIC_STATES = {1: "not started", 2: "in progress", _FABRIC_COMPLETED: "completed"}
 _FABRIC_HEALTH = {  # shift, width and the values that are faults, of nvmlGpuFabricInfo's mask
@@ -43,7 +45,8 @@ def generation(gpu: DeviceFacts, context: Context) -> Iterator[Sign | Unchecked]
     if not now or not most or now >= most:
         return
     load = max(gpu.get("gpu_utilization_percent") or 0, gpu.get("memory_utilization_percent") or 0)
-    if load >= LOAD_PERCENT:
+    # utilisation is of the last second, and the link slows down with the clocks
+    if load >= LOAD_PERCENT and (gpu.get("performance_state") or 0) <= FAST_STATE:
         yield Sign(
             "NV-PCIE-GENERATION",
             {"pcie_generation": now, "pcie_generation_max": most, "utilization_percent": load},
@@ -68,8 +71,8 @@ def nvlinks(facts: Facts, context: Context) -> Iterator[Sign | Unchecked]:
             continue
         failure = gpu.failures.get("nvlinks")
         if failure is not None:
-            skipped = failure.kind == "not_supported"
-            yield Unchecked("nvlink", gpu.device, failure.text, skipped=skipped)
+            if failure.kind == "not_supported":
+                yield Unchecked("nvlink", gpu.device, failure.text, skipped=True)
             continue
         peers = [
             peer
@@ -85,14 +88,18 @@ def nvlinks(facts: Facts, context: Context) -> Iterator[Sign | Unchecked]:
 def _down(gpu: DeviceFacts, peers: Sequence[DeviceFacts]) -> list[int]:
     """Return the inactive links that should be active.
 
-    A module's links all lead somewhere, unless the whole node has none in use. Those of a PCIe
-    card depend on its bridges: there a link is missed where the card has others in use and a peer
-    has this one.
+    A module's links all lead somewhere, unless the whole node has none in use. Before NVSwitch
+    (Ampere) they may lead to GPUs that a smaller machine, or a share of one, does not have: there
+    every GPU has as many. Those of a PCIe card depend on its bridges: there a link is missed where
+    the card has others in use and a peer has this one.
     """
     active = _active(gpu)
     of_peers = set().union(*map(_active, peers)) if peers else set()
     module = _is_module(gpu.device.name or "")
     if not active and not (module and of_peers):
+        return []
+    before_switches = (gpu.get("compute_capability_major") or _AMPERE) < _AMPERE
+    if module and before_switches and all(len(_active(peer)) <= len(active) for peer in peers):
         return []
     every = {link["link"] for link in gpu.get("nvlinks")}
     return sorted((every if module else of_peers & every) - active)
@@ -159,6 +166,7 @@ CHECKS = (
         ("pcie_width_current", "pcie_width_max"),
         ("NV-PCIE-WIDTH",),
         of_device=width,
+        needs=("pcie_width_current", "pcie_width_max"),
     ),
     Check(
         "pcie-generation",
@@ -166,6 +174,7 @@ CHECKS = (
         ("pcie_generation_current", "pcie_generation_max", "gpu_utilization_percent"),
         ("NV-PCIE-GENERATION",),
         of_device=generation,
+        needs=("pcie_generation_current", "pcie_generation_max"),
     ),
     Check(
         "pcie-replays",

@@ -10,9 +10,9 @@ from diagnose.findings import Severity
 CORRECTED_STORM = 1000  # errors since the driver was loaded; own limit
 CORRECTED_PER_MIN = 100  # own limit, when watching
 UNACCOUNTED_BYTES = 2**30  # own limit
-# NVIDIA Dynamic Page Retirement: criteria for returning a card.
-_PAGES_MANY = 15
-_PAGES_RMA = 60
+# Limits of DCGM's health watch, which follow NVIDIA's field diagnostic.
+_PAGES_DBE_MANY = 15
+_PAGES_MOST = 63
 
 
 def uncorrected(gpu: DeviceFacts, context: Context) -> Iterator[Sign]:
@@ -88,22 +88,17 @@ def remapping(gpu: DeviceFacts, context: Context) -> Iterator[Sign]:
 
 
 def pages(gpu: DeviceFacts, context: Context) -> Iterator[Sign]:
-    """Yield retired pages, graded by NVIDIA's criteria for returning a card."""
+    """Yield retired pages, graded by the limits from which on a card is to be returned."""
     single, double = gpu.get("retired_pages_sbe") or 0, gpu.get("retired_pages_dbe") or 0
     evidence = {"retired_pages_sbe": single, "retired_pages_dbe": double}
+    worn: Severity | None = "fatal" if single + double >= _PAGES_MOST else None
     if single:
-        yield Sign("NV-RETIRED-PAGES-SBE", evidence, severity=_grade(single + double, "info"))
+        yield Sign("NV-RETIRED-PAGES-SBE", evidence, severity=worn)
     if double:
-        yield Sign("NV-RETIRED-PAGES-DBE", evidence, severity=_grade(single + double, "warning"))
+        many: Severity | None = "degraded" if double > _PAGES_DBE_MANY else None
+        yield Sign("NV-RETIRED-PAGES-DBE", evidence, severity=worn or many)
     if gpu.get("retired_pages_pending"):
         yield Sign("NV-RETIRED-PAGES-PENDING", evidence)
-
-
-def _grade(count: int, few: Severity) -> Severity:
-    if count >= _PAGES_RMA:
-        return "fatal"
-    many: Severity = "warning" if few == "info" else "degraded"
-    return many if count >= _PAGES_MANY else few
 
 
 def held(gpu: DeviceFacts, context: Context) -> Iterator[Sign]:
@@ -180,6 +175,7 @@ CHECKS = (
         ("memory_used_bytes", "compute_processes", "graphics_processes"),
         ("NV-MEMORY-LEAK",),
         of_device=held,
+        needs=("memory_used_bytes", "compute_processes"),
     ),
     Check(
         "processes",

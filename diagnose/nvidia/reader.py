@@ -212,6 +212,11 @@ def _thermal(gpu: Any, reader: Reader) -> None:
             "nvmlDeviceGetTemperatureThreshold",
             partial(nvml.nvmlDeviceGetTemperatureThreshold, gpu, number),
         )
+    reader.take(
+        "temperature_margin_c",
+        "nvmlDeviceGetMarginTemperature",
+        lambda: int(nvml.nvmlDeviceGetMarginTemperature(gpu)),
+    )
     fans = reader.take("fans", "nvmlDeviceGetNumFans", lambda: nvml.nvmlDeviceGetNumFans(gpu))
     if fans:
         reader.take(
@@ -325,6 +330,8 @@ def _retired_pages(gpu: Any, cause: int) -> int:
 _FIELDS = {
     "memory_temperature_c": nvml.NVML_FI_DEV_MEMORY_TEMP,
     "recovery_action": nvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION,
+    "margin_slowdown_c": nvml.NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT,
+    "margin_gpu_max_c": nvml.NVML_FI_DEV_TEMPERATURE_GPU_MAX_TLIMIT,
 }
 
 
@@ -339,7 +346,8 @@ def _field(gpu: Any, number: int) -> int:
         raise nvml.NVMLError(nvml.NVML_ERROR_NOT_SUPPORTED)
     if value.nvmlReturn != nvml.NVML_SUCCESS:
         raise nvml.NVMLError(value.nvmlReturn)
-    return int(value.value.uiVal)
+    signed = value.valueType == nvml.NVML_VALUE_TYPE_SIGNED_INT
+    return int(value.value.siVal if signed else value.value.uiVal)
 
 
 def _fabric(gpu: Any, reader: Reader) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from diagnose.checks import Check, Context, Sign
 from diagnose.facts import DeviceFacts
-from diagnose.findings import Severity
+from diagnose.findings import Severity, Unchecked
 
 _SW_POWER_CAP = 0x04
 _HW_SLOWDOWN = 0x08
@@ -30,27 +30,38 @@ FAN_ASKED_PERCENT = 20  # below, a fan may rest
 FAN_HOT_C = 75
 
 
-def temperature(gpu: DeviceFacts, context: Context) -> Iterator[Sign]:
+def temperature(gpu: DeviceFacts, context: Context) -> Iterator[Sign | Unchecked]:
     """Yield temperatures at or above the card's own thresholds."""
-    now = gpu.get("temperature_c")
-    for threshold, severity in _core_thresholds(gpu):
-        if now is not None and now >= threshold:
-            evidence = {"temperature_c": now, "threshold_c": threshold}
-            yield Sign("NV-TEMPERATURE", evidence, severity=severity)
-            return
+    now, margin = gpu.get("temperature_c"), gpu.get("temperature_margin_c")
+    thresholds, margins = _thresholds(gpu, "threshold_{}_c"), _thresholds(gpu, "margin_{}_c")
+    if now is not None and thresholds:
+        signs = [({"threshold_c": limit}, each) for limit, each in thresholds if now >= limit]
+    elif margin is not None and margins:
+        signs = [({"margin_c": margin, "margin_limit_c": limit}, each)
+                 for limit, each in margins if margin <= limit]  # fmt: skip
+    else:
+        signs = []
+        if gpu.has("temperature_c"):
+            reason = "the card tells no threshold of its temperature"
+            yield Unchecked("temperature", gpu.device, reason, skipped=True)
+    for evidence, severity in signs[:1]:
+        yield Sign("NV-TEMPERATURE", {"temperature_c": now} | evidence, severity=severity)
+        return
     memory, most = gpu.get("memory_temperature_c"), gpu.get("threshold_memory_max_c")
     if memory and most and memory >= most:
         evidence = {"memory_temperature_c": memory, "threshold_c": most}
         yield Sign("NV-TEMPERATURE", evidence, severity="degraded")
 
 
-def _core_thresholds(gpu: DeviceFacts) -> list[tuple[int, Severity]]:
-    """Return the thresholds that the card has, the gravest first."""
-    named: tuple[tuple[str, Severity], ...] = (
-        ("threshold_slowdown_c", "degraded"),
-        ("threshold_gpu_max_c", "warning"),
-    )
-    return [(gpu.get(name), severity) for name, severity in named if gpu.get(name)]
+def _thresholds(gpu: DeviceFacts, form: str) -> list[tuple[int, Severity]]:
+    """Return the core's thresholds that the card has, the gravest first.
+
+    From Ada on they may be told only as margins to the T.Limit, where small and negative is hot
+    (nvmlDeviceGetMarginTemperature, fields TEMPERATURE_*_TLIMIT).
+    """
+    named: tuple[tuple[str, Severity], ...] = (("slowdown", "degraded"), ("gpu_max", "warning"))
+    known = [(gpu.get(form.format(name)), severity) for name, severity in named]
+    return [(limit, severity) for limit, severity in known if limit is not None]
 
 
 def throttling(gpu: DeviceFacts, context: Context) -> Iterator[Sign]:
@@ -152,6 +163,7 @@ CHECKS = (
         ("throttle_reasons", "power_mw"),
         ("NV-THERMAL-SLOWDOWN", "NV-POWER-BRAKE", "NV-HW-SLOWDOWN", "NV-POWER-CAP"),
         of_device=throttling,
+        needs=("throttle_reasons",),
     ),
     Check(
         "clocks",
@@ -159,6 +171,7 @@ CHECKS = (
         ("clock_sm_mhz", "clock_sm_max_mhz", "gpu_utilization_percent"),
         ("NV-CLOCKS-LOW",),
         of_device=clocks,
+        needs=("clock_sm_mhz", "clock_sm_max_mhz", "gpu_utilization_percent"),
     ),
     Check(
         "fans",

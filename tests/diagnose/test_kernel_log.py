@@ -1,3 +1,4 @@
+import os
 import time
 from pathlib import Path
 
@@ -44,3 +45,14 @@ def test_a_log_that_is_a_folder_is_not_a_clean_one(tmp_path: Path) -> None:
 def test_the_machines_own_log_is_read_or_said_why_not() -> None:
     log = kernel_log.read(None, None)
     assert (log.source is None) == (log.error is not None)
+
+
+def test_a_log_need_not_be_text_of_one_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "dmesg.txt"
+    path.write_bytes(b"[ 1.0] ACPI: \xff\xfe\n[ 10.0] " + XID.encode() + b"\n")
+    assert [event.number for event in kernel_log.read(path, None).events] == [79]
+
+
+@pytest.mark.skipif(not os.access("/dev/kmsg", os.R_OK), reason="/dev/kmsg can't be read here")
+def test_the_kernels_own_device_may_be_named(tmp_path: Path) -> None:
+    assert kernel_log.read(Path("/dev/kmsg"), None).source == "/dev/kmsg"

@@ -46,12 +46,40 @@ def test_a_gpu_that_is_lost_is_not_also_missing() -> None:
     assert found(read, context=Context(pci=ON_BUS[:4])) == [("NV-GPU-LOST", 3)]
 
 
-def test_a_gpu_with_an_unknown_error_is_not_known_to_be_healthy() -> None:
-    outcome = judge(facts(gpu(0, error=Failure("error", "NVML: Unknown Error", 999))), "gpus")
-    assert outcome.findings == []
-    assert [(each.skipped, each.reason) for each in outcome.unchecked] == [
-        (False, "NVML: Unknown Error")
+def test_a_gpu_that_can_not_be_opened_is_a_fault() -> None:
+    """As NVML answers for many a GPU that fell off the bus, with or without an XID."""
+    read = facts(gpu(0), gpu(1, error=Failure("error", "NVML: Unknown Error", 999)))
+    line = Event("nvrm", None, "NVRM: RmInitAdapter failed!")
+    context = Context(pci=ON_BUS[:2], kernel_log=KernelLog("log", (line,)))
+    outcome = judge(read, "gpus", "kernel-log", context=context)
+    assert [(each.code, each.severity, each.evidence["explains"]) for each in outcome.findings] == [
+        ("NV-GPU-ERROR", "fatal", ["NV-NVRM"])
     ]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [Failure("error", "the process that read the device died"), Failure("no_permission", "no", 4)],
+)
+def test_our_own_trouble_with_a_gpu_is_no_fault_of_it(failure: Failure) -> None:
+    outcome = judge(facts(gpu(0, error=failure)), "gpus")
+    assert outcome.findings == []
+    assert [(each.skipped, each.reason) for each in outcome.unchecked] == [(False, failure.text)]
+
+
+def test_a_driver_that_was_never_asked_is_not_known() -> None:
+    outcome = judge(facts(error=Failure("not_started", "no process")), "driver", "ecc")
+    assert outcome.findings == []
+    assert {each.check for each in outcome.unchecked if not each.skipped} == {"driver", "ecc"}
+
+
+@pytest.mark.parametrize("silent", [{"hung_in": "ask"}, {"error": Failure("lost", "gone", 15)}])
+@pytest.mark.parametrize("check", ["ecc", "nvlink", "outliers"])
+def test_a_silent_gpu_is_not_healthy_to_any_chosen_check(silent: Any, check: str) -> None:
+    outcome = judge(facts(gpu(0), gpu(1, **silent)), check)
+    assert outcome.findings == []
+    (open_,) = [each for each in outcome.unchecked if not each.skipped]
+    assert (open_.check, open_.device.index) == (check, 1)
 
 
 def test_fewer_gpus_than_on_the_bus_names_the_addresses() -> None:
@@ -261,7 +289,7 @@ def test_log_lines_reach_the_gpu_that_they_name() -> None:
         ("NV-XID-79", "fatal", 1, "79"),
         ("NV-SXID-20009", "warning", None, "20009"),
         ("NV-SXID-23001", "fatal", None, "23001"),
-        ("PCIE-AER", "warning", 1, None),
+        ("PCIE-AER", "info", 1, None),
     ]
 
 
@@ -280,3 +308,100 @@ def test_an_override_sets_severity_also_where_the_check_has_its_own() -> None:
     (finding,) = run_checks(NVIDIA.checks, read, Context(), own, NVIDIA.causes).findings
     assert (finding.severity, finding.action) == ("info", "Open the door.")
     assert dataclasses.asdict(finding)["evidence"]["temperature_c"] == 95
+
+
+def test_a_reading_that_failed_leaves_checks_over_all_gpus_open_too() -> None:
+    broken = gpu(1, failures={"persistence_mode": Failure("error", "NVML: Unknown Error", 999)})
+    (open_,) = judge(facts(gpu(0, persistence_mode=1), broken), "persistence").unchecked
+    assert (open_.check, open_.device.index, open_.skipped) == ("persistence", 1, False)
+
+
+@pytest.mark.parametrize(
+    ("check", "values"),
+    [
+        ("pcie-width", {"pcie_width_current": 8}),
+        ("pcie-generation", {"pcie_generation_current": 3, "gpu_utilization_percent": 90}),
+        ("clocks", {"clock_sm_mhz": 300, "clock_sm_max_mhz": 1980}),
+        ("memory-use", {"memory_used_bytes": 2**40}),
+        ("throttle", {"power_mw": 300_000}),
+        ("temperature", {"temperature_c": 99}),
+    ],
+)
+def test_too_little_to_judge_by_is_no_pass(check: str, values: dict[str, Any]) -> None:
+    outcome = judge(facts(gpu(0, **values)), check)
+    assert (outcome.findings, outcome.passed) == ([], 0)
+    assert [each.skipped for each in outcome.unchecked] == [True]
+
+
+@pytest.mark.parametrize(
+    ("margin_c", "severity"),
+    [(30, None), (1, None), (0, "warning"), (-1, "warning"), (-2, "degraded")],
+)
+def test_a_card_that_tells_only_margins_is_judged_by_them(
+    margin_c: int, severity: str | None
+) -> None:
+    limits = {"margin_slowdown_c": -2, "margin_gpu_max_c": 0}  # of an H100
+    hot = gpu(0, temperature_c=80, temperature_margin_c=margin_c, **limits)
+    outcome = judge(facts(hot), "temperature")
+    assert [each.severity for each in outcome.findings] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
+    ("single", "double", "severities"),
+    [
+        (62, 0, ["info"]),
+        (63, 0, ["fatal"]),
+        (0, 15, ["warning"]),
+        (0, 16, ["degraded"]),
+        (40, 23, ["fatal", "fatal"]),
+    ],
+)
+def test_retired_pages_are_graded_by_the_limits_of_dcgm(
+    single: int, double: int, severities: list[str]
+) -> None:
+    pages = gpu(0, retired_pages_sbe=single, retired_pages_dbe=double)
+    found_ = judge(facts(pages), "retired-pages").findings
+    assert [finding.severity for finding in found_] == severities
+
+
+def test_an_early_module_may_have_links_to_gpus_that_its_machine_lacks() -> None:
+    def volta(index: int, active: set[int]) -> Any:
+        links = [{"link": number, "active": number in active} for number in range(6)]
+        return gpu(index, name="Tesla V100-SXM2-16GB", compute_capability_major=7, nvlinks=links)
+
+    four_of_eight = [volta(0, {0, 1, 2, 3}), volta(1, {2, 3, 4, 5}), volta(2, {0, 1, 4, 5})]
+    assert found(facts(*four_of_eight), "nvlink") == []
+    assert found(facts(*four_of_eight[:2], volta(2, {0, 1, 4})), "nvlink") == [
+        ("NV-NVLINK-DOWN", 2)
+    ]
+
+
+def test_a_link_that_slows_down_after_the_work_is_no_fault() -> None:
+    link = {"pcie_generation_current": 1, "pcie_generation_max": 5, "gpu_utilization_percent": 60}
+    assert found(facts(gpu(0, performance_state=8, **link)), "pcie-generation") == []
+    assert found(facts(gpu(0, performance_state=0, **link)), "pcie-generation") == [
+        ("NV-PCIE-GENERATION", 0)
+    ]
+
+
+@pytest.mark.parametrize(("kind", "skipped"), [("library_missing", True), ("error", False)])
+def test_without_the_drivers_cuda_version_nothing_is_compared(kind: Any, skipped: bool) -> None:
+    read = facts(gpu(0), failures={"cuda_version": Failure(kind, "NVML: no", 1)})
+    (open_,) = judge(read, "cuda").unchecked
+    assert open_.skipped is skipped
+
+
+@pytest.mark.parametrize(
+    ("event", "severity"),
+    [
+        (Event("aer", "0000:1b:00.0", "x", grade="Corrected", count=9), "info"),
+        (Event("aer", "0000:1b:00.0", "x", grade="Corrected", count=10), "warning"),
+        (Event("aer", "0000:1b:00.0", "x", grade="Non-fatal"), "degraded"),
+        (Event("nvrm", None, "NVRM: … Assertion failed", grade="Assertion"), "info"),
+        (Event("nvrm", None, "NVRM: RmInitAdapter failed!"), "warning"),
+    ],
+)
+def test_lines_that_good_machines_print_are_information(event: Event, severity: str) -> None:
+    context = Context(pci=ON_BUS[:1], kernel_log=KernelLog("log", (event,)))
+    (finding,) = judge(facts(gpu(0)), "kernel-log", context=context).findings
+    assert finding.severity == severity
