@@ -1,0 +1,289 @@
+"""Clients under faults, as a table: python -m tests.mockfail.client_table --write.
+
+Every mark comes from a run of the unmodified client under the scenario of that name.
+"""
+
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from mockfail import scenarios
+from mockfail.binding import bind
+from mockfail.layer import Layer, merge
+from mockfail.nodes import node
+from mockfail.state import State, Value
+from tests.mockfail.client_outputs import Readings
+from tests.mockfail.client_readings import pattern
+from tests.mockfail.client_sessions import Live
+from tests.mockfail.obtain import UnobtainableError
+from tests.mockfail.programs import ROOT, MockFolder
+from tests.mockfail.real_clients import CLIENTS, Client
+
+PAGE = ROOT / "docs" / "clients.md"
+SEEN, NO_READING = "✓", "–"
+_AT_A_TIME = 4  # mocks of a client that ends by itself
+_OF_ALL = ("hidden", "lost", "reset_required")  # a client may stop at one device, or count anew
+
+# By scenario, the properties in which the fault itself shows; what else it sets, such as the load
+# without which it would not matter, does not count as having seen it.
+FAULTS = {
+    "driver-not-loaded": ["init_error"],
+    "driver-library-mismatch": ["init_error"],
+    "no-permission": ["init_error"],
+    "gpu-lost": ["lost"],
+    "gpu-requires-reset": ["reset_required"],
+    "gpu-missing": ["hidden"],
+    "cuda-mismatch": ["driver_version", "cuda_version"],
+    "ecc-uncorrectable": ["ecc_uncorrected_volatile_dram"],
+    "ecc-uncorrectable-aggregate": ["ecc_uncorrected_aggregate_dram"],
+    "ecc-sram": ["ecc_uncorrected_volatile_sram"],
+    "ecc-correctable-storm": ["ecc_corrected_volatile_dram"],
+    "ecc-mode-drift": ["ecc_mode_current"],
+    "ecc-mode-pending": ["ecc_mode_pending"],
+    "row-remap-pending": ["remap_pending"],
+    "row-remap-failure": ["remap_failure"],
+    "row-remap-exhausted": ["remap_banks_none"],
+    "retired-pages-sbe": ["retired_pages_sbe"],
+    "retired-pages-dbe": ["retired_pages_dbe"],
+    "retired-pages-pending": ["retired_pages_pending"],
+    "pcie-width-degraded": ["pcie_width_current"],
+    "pcie-generation-degraded": ["pcie_generation_current"],
+    "pcie-replays": ["pcie_replays"],
+    "nvlink-down": ["link active"],
+    "nvlink-errors": ["link replay_errors", "link crc_flit_errors"],
+    "fabric-not-ready": ["fabric_state"],
+    "temperature-high": ["temperature_c"],
+    "thermal-slowdown": ["throttle_hw_thermal", "temperature_c"],
+    "power-brake": ["throttle_power_brake"],
+    "hw-slowdown": ["throttle_hw_slowdown"],
+    "power-cap": ["throttle_power_cap"],
+    "clocks-stuck-low": ["clock_sm_mhz"],
+    "fan-failure": ["fan_speed_percent"],
+    "memory-leak": ["memory_used_bytes"],
+    "zombie-process": ["pid"],
+    "inforom-corrupted": ["inforom_valid"],
+    "persistence-off": ["persistence_mode"],
+    "mig-drift": ["mig_mode_current"],
+    "recovery-action": ["recovery_action"],
+    "xid-74": ["xid"],
+    "ascend-driver-init": ["dcmi_init_error"],
+    "ascend-npu-missing": ["hidden"],
+    "ascend-npu-lost": ["lost"],
+    "ascend-over-temperature": ["temperature_c"],
+    "ascend-hbm-multi-bit-ecc": ["health"],
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A property that a scenario sets."""
+
+    name: str
+    value: Value
+    device: int | None
+    link: int | None = None
+
+
+@dataclass
+class Row:
+    """A client's marks by scenario, and where what it showed was not what it should have."""
+
+    marks: dict[str, str]
+    wrong: list[str]
+
+
+def bound(name: str) -> tuple[str, Layer]:
+    """Return the node that a scenario is shown on, and what it does to it."""
+    scenario = scenarios.load(name)
+    assert scenario.node
+    return scenario.node, bind(scenario, node(scenario.node))
+
+
+def state_of(spec: str, layers: Sequence[Layer] = ()) -> State:
+    """Return the state of a simulated node under layers."""
+    return merge(node(spec), layers, 0.0, mode="standalone")
+
+
+def wanted(layer: Layer) -> Iterator[Wanted]:
+    """Yield the properties that a bound scenario sets, those of processes and events included."""
+    for o in layer.overrides:
+        name = f"link {o.name}" if o.scope == "link" else o.name
+        yield Wanted(name, o.value, None if o.scope == "node" else o.index, o.link)
+    for listing in layer.processes:
+        for process in listing.processes:
+            yield Wanted("pid", process.pid, listing.gpu)
+    for event in layer.events:
+        yield Wanted("xid", event.data, event.gpu)
+
+
+def changed(before: Readings, after: Readings) -> list[str]:
+    """Return the readings that differ, as ``place: text``."""
+    places = [place for place in {**before, **after} if before.get(place) != after.get(place)]
+    return [f"{place}: {after.get(place, 'absent')}" for place in places]
+
+
+def telling(name: str, layer: Layer) -> list[Wanted]:
+    """Return the properties in which a scenario's fault shows."""
+    found = [want for want in wanted(layer) if want.name in FAULTS[name]]
+    assert found, f"{name} sets none of {FAULTS[name]}"
+    return found
+
+
+def looked_for(client: str, name: str, layer: Layer) -> list[tuple[Wanted, re.Pattern[str]]]:
+    """Return what a client must show under a scenario; empty when it has no reading for it."""
+    patterns = [(w, pattern(client, w.name, w.value, w.link)) for w in telling(name, layer)]
+    return [(want, words) for want, words in patterns if words is not None]
+
+
+def problems(client: str, name: str, layer: Layer, lines: list[str]) -> list[str]:
+    """Return what a client should have shown under a scenario and didn't, and the other way."""
+    found = []
+    for want, words in looked_for(client, name, layer):
+        whole = want.device is None or want.name in _OF_ALL
+        own = [line for line in lines if whole or _may_be_of(want.device, line)]
+        if not any(words.search(line) for line in own):
+            found.append(f"{client}, {name}: no {words.pattern!r} in {own[:20]}")
+    return found + _spilled(client, name, telling(name, layer), lines)
+
+
+def _spilled(client: str, name: str, wants: list[Wanted], lines: list[str]) -> list[str]:
+    """Return what a fault of some devices has changed on others."""
+    devices = {want.device for want in wants}
+    if None in devices or wants[0].name in _OF_ALL:
+        return []
+    others = [x for x in lines if not any(_may_be_of(device, x) for device in devices)]
+    return [f"{client}, {name}: changes elsewhere too: {others}"] if others else []
+
+
+def _may_be_of(device: int | None, line: str) -> bool:
+    return not line.startswith("GPU ") or line.split()[1].rstrip(":") == str(device)
+
+
+def observe(client: Client, folder: Path, names: Sequence[str]) -> list[str]:
+    """Run a client under scenarios one after another, then healthy again; return what was wrong."""
+    wrong: list[str] = []
+    healthy: dict[str, Readings] = {}
+    folder.mkdir()
+    with client.under(MockFolder(folder)) as session:
+        for name in names:
+            spec, layer = bound(name)
+            if spec not in healthy:
+                healthy[spec] = session.show(state_of(spec))
+            lines = changed(healthy[spec], session.show(state_of(spec, [layer])))
+            wrong += problems(client.name, name, layer, lines)
+        for spec, before in healthy.items():
+            if lines := changed(before, session.show(state_of(spec))):
+                wrong.append(f"{client.name}: not healthy again on {spec}: {lines}")
+    return wrong
+
+
+def row_of(client: Client, folder: Path) -> Row:
+    """Run a client under every scenario that it can show; return its row of the table.
+
+    One that ends by itself runs under several mocks at a time.
+
+    Raises:
+        UnobtainableError: the client can't be had here.
+    """
+    client.obtain()
+    known = [name for name in FAULTS if scenarios.load(name).accelerator in client.accelerators]
+    names = [name for name in known if looked_for(client.name, name, bound(name)[1])]
+    lives = isinstance(client.session, type) and issubclass(client.session, Live)
+    at_a_time = 1 if lives else _AT_A_TIME
+    shares = [names[start::at_a_time] for start in range(at_a_time)]
+    folders = [folder / str(number) for number in range(at_a_time)]
+    with ThreadPoolExecutor(at_a_time) as pool:
+        wrong = [
+            w for part in pool.map(observe, [client] * at_a_time, folders, shares) for w in part
+        ]
+    return Row({name: SEEN if name in names else NO_READING for name in known}, wrong)
+
+
+def page(rows: dict[str, Row]) -> str:
+    """Return docs/clients.md."""
+    reach = [f"| {c.name} | {c.origin} | {c.reaches} |" for c in CLIENTS if c.name in rows]
+    seen = sum(mark == SEEN for row in rows.values() for mark in row.marks.values())
+    return _PAGE.format(
+        gpus=_table(rows, "nvidia"),
+        npus=_table(rows, "ascend"),
+        reach="\n".join(reach),
+        seen=seen,
+        clients=len(rows),
+        faults=len(FAULTS),
+    )
+
+
+def _table(rows: dict[str, Row], accelerator: str) -> str:
+    """Return the faults of an accelerator against the clients that know it."""
+    names = [name for name in FAULTS if scenarios.load(name).accelerator == accelerator]
+    known = {client: row.marks for client, row in rows.items() if names[0] in row.marks}
+    lines = [
+        f"| {name} | " + " | ".join(marks[name] for marks in known.values()) + " |"
+        for name in names
+    ]
+    return "\n".join(
+        ["| fault | " + " | ".join(known) + " |", "|---|" + ":-:|" * len(known), *lines]
+    )
+
+
+_PAGE = """\
+# Faults in the eyes of unmodified clients
+
+Each row is a scenario (`aibrixctl mock-fail show NAME`), each column a program that knows \
+nothing of mocks. {clients} clients, {faults} faults, {seen} times seen:
+
+- ✓: under the scenario, the client shows the fault itself, with the scenario's value, on the \
+device that has it and on no other; when it is cleared, the client says what it said before.
+- –: the client has no reading in which the fault could show.
+
+## GPUs
+
+{gpus}
+
+## NPUs
+
+{npus}
+
+## The clients
+
+| client | from | how it reaches the driver's library |
+|---|---|---|
+{reach}
+
+nvtop and nvitop-exporter keep running while the faults come and go, except for faults of the \
+start; the others run anew under each. lstopo gives up on a lost GPU by an assertion of its own, \
+as it would on a real one.
+
+Made by `python -m tests.mockfail.client_table --write` from runs of the clients; \
+`tests/mockfail/test_clients.py` runs them again and compares. What each must show of a property \
+stands in `tests/mockfail/client_readings.py`.
+"""
+
+
+def main() -> int:
+    """Run every client that can be had, and print or write the page."""
+    rows = {}
+    for client in CLIENTS:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                rows[client.name] = row_of(client, Path(folder))
+            except UnobtainableError as error:
+                print(error, file=sys.stderr)
+                return 1
+        for problem in rows[client.name].wrong:
+            print(problem, file=sys.stderr)
+    if any(row.wrong for row in rows.values()):
+        return 1
+    if "--write" in sys.argv:
+        PAGE.write_text(page(rows), encoding="utf-8")
+    else:
+        print(page(rows), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
