@@ -114,21 +114,29 @@ def _print(round_: "Round") -> None:
     """Print the changes at once, each with the time at which it was seen."""
     import json
 
-    from accelerators.documents import timestamp
+    from accelerators.documents import timestamp, write_errors
 
-    for change in round_.changes:
-        line = {**change.to_json(), "seen_at": timestamp(), "round": round_.number}
-        sys.stdout.write(json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    with write_errors("stdout"):
+        for change in round_.changes:
+            line = {**change.to_json(), "seen_at": timestamp(), "round": round_.number}
+            sys.stdout.write(json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
 
 
 def _write(path: str, round_: "Round") -> None:
+    """Write the text file; a disk that fills up later on does not end the watch."""
     import time
 
     from accelerators.documents import write_text
+    from accelerators.errors import ToolError
     from diagnose.textfile import render
 
-    write_text(path, render(round_.report, finished_at_s=time.time(), took_s=round_.took_s))
+    try:
+        write_text(path, render(round_.report, finished_at_s=time.time(), took_s=round_.took_s))
+    except ToolError as error:
+        if round_.number == 1:
+            raise
+        session().reporter.line(f"warning: {error.message}; the file is that of an earlier round")
 
 
 def _warnings(simulated: bool) -> tuple[Problem, ...]:

@@ -2,14 +2,17 @@
 
 import json
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import psutil
 import pytest
 
 from aibrixctl import runbook, schemas
@@ -139,6 +142,7 @@ def test_nothing_to_check_is_not_healthy(
         ("--device", "tpu"),
         ("--expect", "h1000"),
         ("--since", "yesterday"),
+        ("--since", "1h", "--kernel-log", "dmesg.txt"),
     ],
 )
 def test_options_that_can_not_be_are_usage_errors(
@@ -217,6 +221,65 @@ def test_watch_reports_changes_only_and_ends_cleanly(
     body = {key: value for key, value in summary.items() if key != "type"}
     jsonschema.Draft202012Validator(schemas.get("diagnose-watch")).validate(body)
     assert "aibrixctl_diagnose_healthy 1\n" in (tmp_path / "d.prom").read_text()
+
+
+def test_watch_goes_on_when_its_textfile_can_not_be_written_any_more(
+    mocked: Mocked, tmp_path: Path
+) -> None:
+    mocked("h100x2")
+    path = tmp_path / "collector" / "d.prom"
+    with watch(path) as process:
+        assert process.wait(30) == 1  # a folder that was never there is a mistake
+    path.parent.mkdir()
+    with watch(path) as process:
+        poll(path.exists)
+        shutil.rmtree(path.parent)
+        assert process.stderr is not None
+        said = process.stderr.readline().decode()
+        assert said.startswith("warning: cannot write") and str(path) in said
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_watch_on_a_full_disk_ends_with_a_message(mocked: Mocked) -> None:
+    mocked("h100x2")
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        words = [sys.executable, "-m", "aibrixctl", "diagnose", "watch", "--count", "1"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert done.returncode == 1
+    assert b"cannot write stdout: No space left" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("verb", [(), ("watch",)])
+def test_a_signal_does_not_wait_for_a_driver_that_hangs(
+    verb: tuple[str, ...], mocked: Mocked
+) -> None:
+    mocked("h100x2", Override("node", "init_hang_ms", 600_000))
+    words = [sys.executable, "-m", "aibrixctl", "diagnose", *verb, "--timeout", "100s"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        us = psutil.Process(process.pid)
+        poll(lambda: any("diagnose.nvidia.reader" in child.cmdline() for child in us.children()))
+        readers = us.children()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == (0 if verb else 143)
+    _, alive = psutil.wait_procs(readers, timeout=10)
+    assert alive == []
+
+
+def watch(textfile: Path) -> subprocess.Popen[bytes]:
+    words = ["diagnose", "watch", "--interval", "100ms", "--textfile", str(textfile)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "aibrixctl", *words],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, bufsize=0,
+    )  # fmt: skip
+
+
+def poll(holds: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
 
 
 def test_watch_writes_to_stdout_only(cli: Callable[..., Any]) -> None:
