@@ -29,6 +29,7 @@ _START_S = 10.0
 or CPU that is long, and no fault of the driver."""
 _LOOK_S = 0.05
 """How often whoever waits for a child looks whether it is to stop."""
+_NOTHING = "nothing yet"
 _ALONE_AFTER = 0.5
 """Share of the timeout after which each device still missing gets a child of its own: one that
 hangs under a lock of the library then no longer hides the others."""
@@ -42,7 +43,7 @@ class _Progress:
     opened: Mapping[str, Any] | None = None
     count: int = 0
     refused: Failure | None = None
-    calling: str = "start"
+    calling: str = _NOTHING
     of_device: dict[int, str] = field(default_factory=dict)
     identity: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     read: dict[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -157,6 +158,9 @@ def _facts(family: str, progress: _Progress, *, ended: bool) -> Facts:
     if progress.refused is not None:
         return Facts(family=family, error=progress.refused)
     if progress.opened is None:
+        if ended and progress.calling == _NOTHING:
+            text = "the process that reads the driver ended before it asked anything"
+            return Facts(family=family, error=Failure("not_started", text))
         if ended:
             text = f"the process that read the driver died in {progress.calling}"
             return Facts(family=family, error=Failure("error", text))

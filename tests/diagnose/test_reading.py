@@ -152,7 +152,7 @@ def test_a_crash_at_the_start_is_an_error_with_its_place(read: Callable[..., Fac
 
 def test_a_slow_start_of_the_reader_is_not_the_drivers(read: Callable[..., Facts]) -> None:
     """The time counts from the first call: it is shorter here than any interpreter's start."""
-    assert read(timeout_s=0.02).hung_in != "start"
+    assert read(timeout_s=0.02).hung_in in (None, "init", "version", "ask_first")
 
 
 def test_a_reader_that_never_comes_to_ask_is_no_hang(
@@ -161,6 +161,15 @@ def test_a_reader_that_never_comes_to_ask_is_no_hang(
     monkeypatch.setattr(reading, "_START_S", 0.001)
     facts = read()
     assert facts.hung_in is None
+    assert facts.error is not None and facts.error.kind == "not_started"
+
+
+def test_a_reader_that_can_not_even_be_imported_says_nothing_of_the_driver(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "broken_reader.py").write_text("import a_package_that_is_not_installed\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    facts = reading.read("nvidia", "broken_reader", "gpu", environment, 20.0)
     assert facts.error is not None and facts.error.kind == "not_started"
 
 
