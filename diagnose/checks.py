@@ -27,7 +27,8 @@ class Sign:
         code: of the runbook.
         evidence: the readings that show it, units in the names.
         device: what it is about; None is the device that the check was given, or the node.
-        severity: in place of the runbook's.
+        severity: in place of the runbook's; with a fatal one the work must move, with a warning
+            it may stay.
         number: the XID, SXID or Ascend fault code.
     """
 
@@ -132,9 +133,13 @@ class Outcome:
 def finding(sign: Sign, check: str, device: Device, overrides: Overrides) -> Finding:
     """Return the finding that a sign stands for."""
     known = explain(sign.code, overrides)
+    own = overrides.get(known.code, {})
     severity = sign.severity
-    if severity is None or "severity" in overrides.get(known.code, {}):
+    if severity is None or "severity" in own:
         severity = known.severity
+    move_workload = known.move_workload
+    if sign.severity not in (None, "degraded") and "move_workload" not in own:
+        move_workload = severity == "fatal"
     return Finding(
         code=sign.code,
         severity=severity,
@@ -142,7 +147,7 @@ def finding(sign: Sign, check: str, device: Device, overrides: Overrides) -> Fin
         evidence=sign.evidence,
         meaning=known.meaning,
         action=known.action,
-        move_workload=known.move_workload,
+        move_workload=move_workload,
         check=check,
         number=sign.number,
     )

@@ -96,3 +96,13 @@ def test_a_malformed_file_of_actions_is_refused(tmp_path: Path, text: str, said:
     with pytest.raises(DiagnoseUsageError, match=said) as caught:
         read_overrides(path)
     assert str(path) in caught.value.message
+
+
+def test_what_an_xid_asks_for_fits_what_it_says() -> None:
+    for number in xid.catalogue():
+        found = explain(f"XID {number}")
+        asks = "ove the work away" in found.action or "ove all work away" in found.action
+        assert not (asks and not found.move_workload), found.code
+        assert not (found.severity == "fatal" and not found.move_workload), found.code
+        idle = found.action.startswith("Nothing")
+        assert not (idle and found.severity in ("degraded", "fatal")), found.code

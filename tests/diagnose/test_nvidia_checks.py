@@ -405,3 +405,9 @@ def test_lines_that_good_machines_print_are_information(event: Event, severity: 
     context = Context(pci=ON_BUS[:1], kernel_log=KernelLog("log", (event,)))
     (finding,) = judge(facts(gpu(0)), "kernel-log", context=context).findings
     assert finding.severity == severity
+
+
+@pytest.mark.parametrize(("pages", "move"), [(3, False), (63, True)])
+def test_a_finding_that_is_graver_than_usual_moves_the_work(pages: int, move: bool) -> None:
+    (finding,) = judge(facts(gpu(0, retired_pages_dbe=pages)), "retired-pages").findings
+    assert finding.move_workload is move

@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,33 @@ def test_a_healthy_node_of_any_type_has_no_finding(name: str, run: Run) -> None:
 def test_a_healthy_node_of_any_size_has_no_finding(spec: str, run: Run) -> None:
     report = run(spec)
     assert (found(report), verdict(report)) == ([], "healthy")
+
+
+@pytest.mark.parametrize("name", ["h100-sxm", "a100-80g-pcie", "l4", "t4", "rtx-4090"])
+def test_a_healthy_node_at_work_has_no_fault(name: str, run: Run) -> None:
+    """At the power limit, some a little hotter and faster than others."""
+    at_work = [
+        Override("gpu", reading, value, index)
+        for index, gpu in enumerate(node(f"{name}x8").gpus)
+        for reading, value in _at_work(gpu.values, index).items()
+    ]
+    report = run(f"{name}x8", *at_work)
+    assert {finding.code for finding in report.findings} == {"NV-POWER-CAP"}
+    assert verdict(report) == "healthy"
+
+
+def _at_work(values: Mapping[str, Any], index: int) -> dict[str, Any]:
+    return {
+        "gpu_utilization_percent": 96 + index % 3,
+        "temperature_c": 58 + 2 * index,
+        "power_mw": int(values["power_limit_mw"] * (0.9 + 0.01 * index)),
+        "throttle_idle": False,
+        "throttle_power_cap": index % 2 == 0,
+        "performance_state": 0,
+        "clock_sm_mhz": int(values["clock_sm_max_mhz"] * (0.95 - 0.01 * index)),
+        "clock_memory_mhz": values["clock_memory_max_mhz"],
+        "pcie_generation_current": values["pcie_generation_max"],
+    }
 
 
 def test_every_reading_of_a_check_is_read(run: Run) -> None:
