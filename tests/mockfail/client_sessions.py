@@ -82,8 +82,9 @@ class OneShot(Session):
 class Live(Session):
     """A client that keeps running and shows each state as it finds it.
 
-    It has shown a state when the draw of GPU 0, written twice with another figure, has twice come
-    to be seen: all that it reads between the two it has read under the state.
+    It has shown a state when the draw of GPU 0, written thrice with another figure, has thrice
+    come to be seen: a whole round of reading lies between the first two, and what it read there
+    has been drawn before the third.
     """
 
     drawn_w = 70
@@ -107,7 +108,7 @@ class Live(Session):
         if self.state is None or not self.running or _needs_restart(self.state, state):
             self._restart(state)
         self.state = state
-        for _ in range(2):
+        for _ in range(3):
             self._write(state)
             readings = self._wait()
             if not self.running:
@@ -117,7 +118,7 @@ class Live(Session):
     def _restart(self, state: State) -> None:
         """Start healthy, so that the fault comes while it runs, unless it is one of the start."""
         self.close()
-        healthy = State(state.node, state.mode)
+        healthy = replace(state, overrides=(), calls=(), events=(), processes={}, codes={})
         at_start = _needs_restart(healthy, state)
         self._write(state if at_start else healthy)
         self.start()

@@ -18,14 +18,12 @@ from mockfail.nodes import node
 from mockfail.state import State, Value
 from tests.mockfail.client_outputs import Readings
 from tests.mockfail.client_readings import pattern
-from tests.mockfail.client_sessions import Live
 from tests.mockfail.obtain import UnobtainableError
 from tests.mockfail.programs import ROOT, MockFolder
 from tests.mockfail.real_clients import CLIENTS, Client
 
 PAGE = ROOT / "docs" / "clients.md"
 SEEN, NO_READING = "✓", "–"
-_AT_A_TIME = 4  # mocks of a client that ends by itself
 _OF_ALL = ("hidden", "lost", "reset_required")  # a client may stop at one device, or count anew
 
 # By scenario, the properties in which the fault itself shows; what else it sets, such as the load
@@ -184,22 +182,18 @@ def observe(client: Client, folder: Path, names: Sequence[str]) -> list[str]:
 def row_of(client: Client, folder: Path) -> Row:
     """Run a client under every scenario that it can show; return its row of the table.
 
-    One that ends by itself runs under several mocks at a time.
-
     Raises:
         UnobtainableError: the client can't be had here.
     """
     client.obtain()
     known = [name for name in FAULTS if scenarios.load(name).accelerator in client.accelerators]
     names = [name for name in known if looked_for(client.name, name, bound(name)[1])]
-    lives = isinstance(client.session, type) and issubclass(client.session, Live)
-    at_a_time = 1 if lives else _AT_A_TIME
-    shares = [names[start::at_a_time] for start in range(at_a_time)]
-    folders = [folder / str(number) for number in range(at_a_time)]
-    with ThreadPoolExecutor(at_a_time) as pool:
-        wrong = [
-            w for part in pool.map(observe, [client] * at_a_time, folders, shares) for w in part
-        ]
+    mocks = client.mocks_at_a_time
+    shares = [names[start::mocks] for start in range(mocks)]
+    folders = [folder / str(number) for number in range(mocks)]
+    with ThreadPoolExecutor(mocks) as pool:
+        parts = pool.map(observe, [client] * mocks, folders, shares)
+        wrong = [problem for part in parts for problem in part]
     return Row({name: SEEN if name in names else NO_READING for name in known}, wrong)
 
 

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -99,6 +99,7 @@ class MockFolder:
     """A mock's folder; programs run under it see each newly written state within a second."""
 
     folder: Path
+    variables: Mapping[str, str] = field(default_factory=dict)  # for every program under it
 
     @property
     def state(self) -> Path:
@@ -109,7 +110,9 @@ class MockFolder:
 
     def environment(self, **more: str) -> dict[str, str]:
         environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
-        return environment | native.preload_environment(self.folder, {}) | more
+        return (
+            environment | native.preload_environment(self.folder, {}) | {**self.variables, **more}
+        )
 
     def run(self, *command: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

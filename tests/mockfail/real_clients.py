@@ -39,6 +39,7 @@ class Client:
     obtain: Callable[[], Path]
     session: Callable[[MockFolder], Session]
     accelerators: tuple[str, ...] = ("nvidia",)
+    mocks_at_a_time: int = 1  # of a client that mostly sleeps
 
     @contextmanager
     def under(self, mock: MockFolder) -> Iterator[Session]:
