@@ -29,7 +29,7 @@ class UnobtainableError(Exception):
     """A client can't be had here; the message says why."""
 
 
-def _made_once(name: str, inputs: list[Path], make: Callable[[Path], None]) -> Path:
+def made_once(name: str, inputs: list[Path], make: Callable[[Path], None]) -> Path:
     """Return a folder below ``.make``, made anew when an input or the Python has changed."""
     digest = hashlib.sha256(sys.version.encode())
     for path in inputs:
@@ -74,7 +74,7 @@ def python_clients() -> Path:
         pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--retries", "1"]
         _run(*pip, "--disable-pip-version-check", "--requirement", REQUIREMENTS)
 
-    return _made_once("clients", [REQUIREMENTS], make) / "bin"
+    return made_once("clients", [REQUIREMENTS], make) / "bin"
 
 
 def debian_clients() -> Path:
@@ -83,7 +83,7 @@ def debian_clients() -> Path:
     Raises:
         UnobtainableError: apt can't fetch them.
     """
-    folder = _made_once("debian-clients", [DEBIAN_CLIENTS], lambda to: _run(DEBIAN_CLIENTS, to))
+    folder = made_once("debian-clients", [DEBIAN_CLIENTS], lambda to: _run(DEBIAN_CLIENTS, to))
     return folder / "unpacked"
 
 

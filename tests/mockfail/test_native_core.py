@@ -1,6 +1,5 @@
 """The native library under C and Go clients: ways to reach it, modes, changes while it runs."""
 
-import os
 import select
 import shutil
 import signal
@@ -18,8 +17,8 @@ from mockfail import state_file
 from mockfail.native import FILES, build
 from mockfail.nodes import node
 from mockfail.state import Call, Override, State, Value, When
+from tests.mockfail.obtain import c_client, go_client, obtained
 from tests.mockfail.programs import (
-    BUILT,
     HERE,
     MockFolder,
     RealDriver,
@@ -76,7 +75,7 @@ def running(mock: MockFolder, *command: str | Path, **more: str) -> Iterator[Rea
 
 @pytest.fixture(scope="session")
 def client() -> Path:
-    return compile_program("client", CLIENTS / "client.c", ["-ldl"])
+    return c_client()
 
 
 @pytest.fixture(scope="session")
@@ -84,20 +83,6 @@ def linked(real_library: Path) -> Path:
     """A client linked against a driver in a folder of its own, as a distribution would."""
     options = ["-DLINKED", str(real_library), f"-Wl,-rpath,{real_library.parent}"]
     return compile_program("client-linked", CLIENTS / "client.c", options)
-
-
-@pytest.fixture(scope="session")
-def go_client() -> Path:
-    if shutil.which("go") is None:
-        pytest.skip("no Go compiler here (Debian: apt-get install golang-go)")
-    source = CLIENTS / "client.go"
-
-    def make(target: Path) -> None:
-        command = ["go", "build", "-o", str(target), str(source)]
-        environment = os.environ | {"GOCACHE": str(BUILT / "go"), "GO111MODULE": "off"}
-        subprocess.run(command, check=True, capture_output=True, env=environment)
-
-    return built("client-go", [source], ["go"], make)
 
 
 # ---- every way to the library -----------------------------------------------------------------
@@ -128,9 +113,10 @@ def test_a_linked_client_gets_the_mock(mock: MockFolder, linked: Path) -> None:
         assert reader.read() == f"0 0 2 {FIRST} 97"
 
 
-def test_a_go_client_gets_the_mock(mock: MockFolder, go_client: Path) -> None:
+def test_a_go_client_gets_the_mock(mock: MockFolder) -> None:
+    program = obtained(go_client)
     mock.write(with_faults(TWO, hot(gpu=1)))
-    with running(mock, go_client, "libnvidia-ml.so.1") as reader:
+    with running(mock, program, "libnvidia-ml.so.1") as reader:
         assert reader.read() == f"0 0 2 {FIRST} 97"
 
 
