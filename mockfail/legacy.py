@@ -4,6 +4,7 @@ Its counts become nodes of so many cards, its keys readings that every call agre
 one counter and left the others healthy, the others follow as they do on a real card.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -111,7 +112,7 @@ def _of_node(table: Table, key: str, name: str) -> list[Fault]:
 def _numbered(table: Table, most: int) -> list[tuple[int, Table]]:
     """Return the tables below whose keys are numbers."""
     found = []
-    for key in [key for key in table.values if key.isdigit()]:
+    for key in [key for key in table.values if re.fullmatch("[0-9]{1,9}", key)]:
         below = table.table(key)
         if int(key) >= most:
             table.note(key, f"expected 0 to {most - 1}")

@@ -3,7 +3,8 @@
 Scenarios are TOML. Every mistake in one is reported with its line and key before anything starts.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from mockfail.toml_reader import Document, Table, dotted
 
 Kind = Literal["gpu", "npu"]
 Targets = tuple[int, ...] | Literal["all"]
+_LONGEST_HANG_MS = 1000 * 3_600_000
 _LIMITS = {"gpu": MAX_GPUS, "npu": MAX_NPUS, "link": MAX_LINKS}
 
 
@@ -247,6 +249,26 @@ def fault_code(value: str | int) -> int:
     return code
 
 
+def process_id(value: int) -> int:
+    """Return a process number; raises UsageError for one that no process has."""
+    if not 1 <= value < 2**31:
+        raise UsageError("scenario.pid", f"is {value}; expected 1 to {2**31 - 1}")
+    return value
+
+
+def _hang_ms(text: str) -> int:
+    milliseconds = round(1000 * parse_duration(text))
+    if milliseconds > _LONGEST_HANG_MS:
+        raise UsageError("scenario.hang", f"is {text}; expected at most 1000h")
+    return milliseconds
+
+
+def _log_line(text: str) -> str:
+    if not text.isprintable():
+        raise UsageError("scenario.log", "is no single line of printable text; list the lines")
+    return text
+
+
 def xid_number(value: int) -> int:
     """Return an XID; raises UsageError for a number that is none."""
     if not 1 <= value <= 9999:
@@ -274,12 +296,12 @@ class _Reader:
             values=self._values(scope),
             functions=tuple(name for name in functions if name),
             error=table.read("error", _error, str, int),
-            hang_ms=round(1000 * (table.read("hang", _duration, str) or 0.0)),
+            hang_ms=table.read("hang", _hang_ms, str) or 0,
             xids=self._parsed("xid", xid_number, int),
-            detail=table.take("xid_detail", str),
-            pid=table.take("pid", int),
-            process=table.take("process", str),
-            log=tuple(line for _, line in table.every("kernel_log", str)),
+            detail=table.read("xid_detail", _log_line, str),
+            pid=table.read("pid", process_id, int),
+            process=table.read("process", _log_line, str),
+            log=tuple(self._lines("kernel_log")),
             processes=self._processes(),
             codes=self._parsed("codes", fault_code, str, int),
             when=self._when(),
@@ -336,13 +358,19 @@ class _Reader:
         )
         return tuple(dict.fromkeys(number for number in read if number is not None))
 
+    def _lines(self, key: str) -> Iterator[str]:
+        for path, text in self.table.every(key, str):
+            line = self.table.parsed(path, _log_line, text)
+            if line is not None:
+                yield line
+
     def _processes(self) -> tuple[Process, ...] | None:
         if "processes" not in self.table:
             return None
         found = []
         used = values.find("gpu", "memory_used_bytes")
         for entry in self.table.tables("processes"):
-            pid = entry.take("pid", int)
+            pid = entry.read("pid", process_id, int)
             size = entry.read("used_bytes", lambda v: values.read(used, v), int, str)
             graphics = entry.take("graphics", bool)
             for key in ("pid", "used_bytes"):
@@ -414,5 +442,8 @@ def _relative(table: Table, scope: Scope) -> Relative | None:
         return None
     if found.type != "int":
         table.note("of", f"{of} is no number")
+        return None
+    if times is not None and not math.isfinite(times):
+        table.note("times", f"is {times}; expected a finite number")
         return None
     return Relative(of, 1.0 if times is None else float(times), plus or 0)

@@ -16,7 +16,7 @@ from mockfail import values
 from mockfail.errors import MockUsageError
 from mockfail.nvml_errors import ERRORS
 from mockfail.properties import MAX_GPUS, MAX_LINKS, MAX_NPUS, Property, Scope
-from mockfail.scenario import Fault, Kind, Scenario, Targets, fault_code, xid_number
+from mockfail.scenario import Fault, Kind, Scenario, Targets, fault_code, process_id, xid_number
 from mockfail.state import Process, Value
 
 _FORM = "gpus.0.temperature_c=97, gpus.*.nvlinks.3.active=false, npus.0.health=3, node.init_error=9"
@@ -69,7 +69,7 @@ def _which(text: str, limit: int) -> Targets:
         return "all"
     found: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part)
         first = int(match[1]) if match else -1
         last = int(match[2] or match[1]) if match else -1
         if not 0 <= first <= last < limit:
@@ -107,15 +107,15 @@ def _own(kind: Kind, devices: Targets, name: str, text: str) -> Fault:
 
 
 def _xid(text: str) -> int:
-    if not text.isdigit():
+    if not text.isdecimal() or len(text) > 9:
         raise UsageError("scenario.xid", f"{text!r} is no XID; expected a number such as 79")
     return xid_number(int(text))
 
 
 def _process(text: str) -> Process:
     pid, colon, size = text.partition(":")
-    if not pid.isdigit() or not colon:
+    if not pid.isdecimal() or len(pid) > 10 or not colon:
         raise UsageError("mock.process", f"{text!r} is no process; expected PID:SIZE, 4711:10GiB")
     used = values.read(values.find("gpu", "memory_used_bytes"), size)
     assert isinstance(used, int)
-    return Process(int(pid), used)
+    return Process(process_id(int(pid)), used)

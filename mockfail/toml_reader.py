@@ -29,15 +29,18 @@ class Document:
         """Parse the text.
 
         Raises:
-            ScenarioError: it is not TOML.
+            ScenarioError: it is not TOML, or holds numbers of more than 64 bits.
         """
         self.source = source
         try:
             self.values = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # Python also refuses very long numbers
             raise ScenarioError(source, [_syntax(error)]) from error
         self.lines = lines_of(text)
         self.mistakes: list[Mistake] = []
+        for path in _too_large(self.values, ()):
+            self.note(path, "is a number of more than 64 bits")
+        self.finish()
 
     def root(self) -> "Table":
         """Return the outermost table."""
@@ -55,6 +58,18 @@ class Document:
         """Raise ScenarioError when there were mistakes."""
         if self.mistakes:
             raise ScenarioError(self.source, sorted(self.mistakes, key=lambda m: m.line))
+
+
+def _too_large(value: Any, path: Path) -> Iterator[Path]:
+    """Yield the paths of numbers that TOML promises nothing of."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _too_large(item, (*path, key))
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _too_large(item, (*path, position))
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        yield path
 
 
 def _syntax(error: Exception) -> Mistake:

@@ -11,9 +11,10 @@ from mockfail.properties import PROPERTIES, STRING_BYTES, Property, Scope
 from mockfail.state import Value
 
 _PCI = re.compile(r"[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-1][0-9a-fA-F]\.[0-7]")
-_NUMBER = re.compile(r"([+-]?\d[\d_]*(?:\.\d+)?)\s*(\S*)")
+_NUMBER = re.compile(r"([+-]?\d[\d_]{0,30}(?:\.\d{1,30})?)\s*(\S*)")
 _BYTES = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _LARGEST = 2**63 - 1
+_LARGEST_32_BIT = 2**32 - 1  # of what the libraries' calls return as an unsigned int
 
 _UNITS: dict[str, dict[str, float]] = {
     "_bytes": {
@@ -44,11 +45,20 @@ _RANGES: dict[str, tuple[int, int]] = {
     "pcie_width_current": (0, 32),
     "pcie_width_max": (1, 32),
     "numa_node": (-1, 1023),
+    "retired_pages_sbe": (0, 64),  # as many as a card has room for
+    "retired_pages_dbe": (0, 64),
+    "pcie_replays": (0, _LARGEST_32_BIT),
+    "remapped_rows_correctable": (0, _LARGEST_32_BIT),
+    "remapped_rows_uncorrectable": (0, _LARGEST_32_BIT),
     "init_error": (0, 2**31 - 1),
     "dcmi_init_error": (-(2**31), 2**31 - 1),
     "network_health": (-(2**31), 2**31 - 1),
 }
-_SUFFIX_RANGES = {"_percent": (0, 100), "_c": (-50, 255)}
+_SUFFIX_RANGES = {
+    "_percent": (0, 100),
+    "_c": (-50, 255),
+    **dict.fromkeys(("_mw", "_mv", "_mhz", "_rpm", "_kb_per_s", "_mb_per_s"), (0, _LARGEST_32_BIT)),
+}
 
 
 @cache
@@ -130,7 +140,7 @@ def _integer(property_: Property, value: object) -> int:
         raise _refuse(value, "a whole number")
     low, high = _range(property_.name)
     if not low <= number <= high:
-        limit = f"{low} to {high}" if high < _LARGEST else f"{low} or more"
+        limit = f"{low} or more" if number < low and high == _LARGEST else f"{low} to {high}"
         raise _refuse(value, limit)
     return number
 

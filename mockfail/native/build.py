@@ -17,6 +17,7 @@ CORE = ("snapshot.c", "check.c", "values.c", "real.c", "cache.c", "gate.c", "red
 FLAGS = (
     "-std=gnu11", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-fno-plt",
     "-ftls-model=initial-exec", "-Wall", "-Wextra",
+    "-fwrapv",  # readings may be any number, and so may their sums
 )  # fmt: skip
 LINK = (
     "-shared", "-Wl,-z,defs", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack",

@@ -104,7 +104,9 @@ bool mk_event_take(uint32_t id);
 /* NVML handles. Standalone: made up, never to be dereferenced. Overlay: the real ones. The gate
  * has applied lost, reset_required and hang_ms of the device to functions whose first argument is
  * a handle; GetHandleBy… ask mk_device_fault(), which sleeps for hang_ms and returns the
- * nvmlReturn_t (0, 15, 16). MK_HANDLE's result is NULL for a GPU that there is not. */
+ * nvmlReturn_t (0, 15, 16). mk_handle() is NULL for a GPU that there is not, and for one that the
+ * real driver counts and gives no handle of, as it is lost or not permitted. */
+bool mk_gpu_exists(unsigned gpu);
 void *mk_handle(unsigned gpu);
 bool mk_handle_index(const void *handle, unsigned *gpu);
 int mk_device_fault(unsigned gpu);

@@ -23,7 +23,7 @@ static bool hidden(unsigned gpu) {
 
 bool nvml_visible(unsigned index, unsigned *gpu) {
     for (unsigned i = 0; i < MK_MAX_GPUS; i++) {
-        if (mk_handle(i) == NULL || hidden(i) || index-- > 0) continue;
+        if (!mk_gpu_exists(i) || hidden(i) || index-- > 0) continue;
         *gpu = i;
         return true;
     }
@@ -32,14 +32,17 @@ bool nvml_visible(unsigned index, unsigned *gpu) {
 
 unsigned nvml_visible_count(void) {
     unsigned count = 0;
-    for (unsigned i = 0; i < MK_MAX_GPUS; i++) count += mk_handle(i) != NULL && !hidden(i);
+    for (unsigned i = 0; i < MK_MAX_GPUS; i++) count += mk_gpu_exists(i) && !hidden(i);
     return count;
 }
 
 nvmlReturn_t nvml_handle(unsigned gpu, nvmlDevice_t *device) {
     nvmlReturn_t fault = (nvmlReturn_t)mk_device_fault(gpu);
-    if (fault == NVML_SUCCESS) *device = mk_handle(gpu);
-    return fault;
+    if (fault != NVML_SUCCESS) return fault;
+    void *handle = mk_handle(gpu);
+    if (handle == NULL) return REAL(nvmlDeviceGetHandleByIndex_v2, gpu, device); /* says why */
+    *device = handle;
+    return NVML_SUCCESS;
 }
 
 nvmlReturn_t nvml_text_out(const char *text, char *out, unsigned size) {

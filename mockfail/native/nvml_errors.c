@@ -1,7 +1,7 @@
 /* Memory errors: ECC counters by location and in total, retired pages, remapped rows. */
 #include "nvml.h"
 
-enum { NO_COUNTER = -1, PAGE_BYTES = 4096 };
+enum { NO_COUNTER = -1, PAGE_BYTES = 4096, MOST_PAGES = 64 };
 
 /* ---- ECC -------------------------------------------------------------------------------------- */
 
@@ -155,13 +155,18 @@ nvmlReturn_t own_nvmlDeviceGetSramEccErrorStatus(nvmlDevice_t device, nvml_sram_
     nvml_u64 known = errors->bucket_l2 + errors->bucket_sm + errors->bucket_pcie +
                      errors->bucket_mcu + errors->bucket_other;
     errors->aggregate_parity = (nvml_u64)or_zero(parity);
+    if (errors->aggregate_parity > total) errors->aggregate_parity = total;
     errors->aggregate_secded = total - errors->aggregate_parity;
     errors->aggregate_corrected = sram_count(device, NVML_CORRECTED, NVML_AGGREGATE);
     nvml_u64 lately = sram_count(device, NVML_UNCORRECTED, NVML_VOLATILE);
     if (errors->volatile_parity > lately) errors->volatile_parity = lately;
     errors->volatile_secded = lately - errors->volatile_parity;
     errors->volatile_corrected = sram_count(device, NVML_CORRECTED, NVML_VOLATILE);
-    errors->bucket_other += total > known ? total - known : 0;
+    if (known > total) {
+        errors->bucket_l2 = errors->bucket_sm = errors->bucket_pcie = errors->bucket_mcu = 0;
+        errors->bucket_other = known = 0;
+    }
+    errors->bucket_other += total - known;
     errors->threshold_exceeded = (unsigned)or_zero(
         mk_gpu_over(gpu, MK_GPU_SRAM_THRESHOLD_EXCEEDED, errors->threshold_exceeded));
     return NVML_SUCCESS;
@@ -174,7 +179,7 @@ static nvmlReturn_t pages_out(unsigned cause, int64_t pages, unsigned *count, nv
                               nvml_u64 *times_us) {
     if (pages == MK_NOT_SUPPORTED) return NVML_NOT_SUPPORTED;
     unsigned room = *count;
-    *count = (unsigned)or_zero(pages);
+    *count = pages > MOST_PAGES ? MOST_PAGES : (unsigned)or_zero(pages);
     if (*count == 0) return NVML_SUCCESS;
     if (room < *count || addresses == NULL) return NVML_INSUFFICIENT_SIZE;
     for (unsigned i = 0; i < *count; i++) {

@@ -44,7 +44,8 @@ const char *const mk_real_paths[] = {
 /* ---- handles ------------------------------------------------------------------------------- */
 
 static char simulated[MK_MAX_GPUS];             /* their addresses are the handles */
-static void *_Atomic real_handles[MK_MAX_GPUS]; /* by the real index */
+static void *_Atomic real_handles[MK_MAX_GPUS]; /* by the real index; NULL of one that is lost */
+static _Atomic unsigned real_gpus;
 static _Atomic bool handles_known;
 
 static void learn_handles(void) {
@@ -58,7 +59,15 @@ static void learn_handles(void) {
         bool there = gpu < gpus && by_index(gpu, &handle) == SUCCESS;
         atomic_store(&real_handles[gpu], there ? handle : NULL);
     }
+    atomic_store(&real_gpus, gpus);
     atomic_store(&handles_known, true);
+}
+
+bool mk_gpu_exists(unsigned gpu) {
+    if (gpu >= MK_MAX_GPUS) return false;
+    if (mk_mode_now() == MK_STANDALONE) return gpu < mk_gpu_count();
+    if (!atomic_load(&handles_known)) learn_handles();
+    return atomic_load(&handles_known) && gpu < atomic_load(&real_gpus);
 }
 
 void *mk_handle(unsigned gpu) {

@@ -103,6 +103,10 @@ const char *own_nvmlErrorString(unsigned result) {
 
 nvmlReturn_t own_nvmlDeviceGetCount_v2(unsigned *count) {
     if (count == NULL) return NVML_INVALID_ARGUMENT;
+    if (mk_mode_now() == MK_OVERLAY) {
+        nvmlReturn_t driver = REAL(nvmlDeviceGetCount_v2, count);
+        if (driver != NVML_SUCCESS) return driver;
+    }
     *count = nvml_visible_count();
     return NVML_SUCCESS;
 }

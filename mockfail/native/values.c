@@ -32,7 +32,8 @@ static int64_t ramped(const mk_snapshot *snapshot, const mk_rule *rule, int64_t 
     if (passed >= rule->when.ramp_ns || from_nothing || rule->value == MK_NOT_SUPPORTED)
         return rule->value;
     double share = (double)passed / (double)rule->when.ramp_ns;
-    return (int64_t)((double)from + ((double)rule->value - (double)from) * share);
+    double now = (double)from + ((double)rule->value - (double)from) * share;
+    return now >= -0x1p63 && now < 0x1p63 ? (int64_t)now : rule->value;
 }
 
 /* ---- cells --------------------------------------------------------------------------------- */

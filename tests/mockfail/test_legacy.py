@@ -118,7 +118,7 @@ def test_mistakes_are_told_by_line_and_key(tmp_path: Path):
     path = tmp_path / "old.toml"
     path.write_text(
         'version = "0.3.0"\n[gpus]\ncard_count = 99\n[gpus.0]\npci = "zz"\ndram_eu = 1\n'
-        "[ascend-npus.0.0]\nfault_codes = [-1]\n"
+        '[ascend-npus.0.0]\nfault_codes = [-1]\n[gpus."²"]\nuuid = "x"\n'
     )
     with pytest.raises(ScenarioError) as caught:
         scenarios.load(str(path))
@@ -128,4 +128,5 @@ def test_mistakes_are_told_by_line_and_key(tmp_path: Path):
         (5, "gpus.0.pci"),
         (6, "gpus.0.dram_eu"),
         (8, "ascend-npus.0.0.fault_codes[0]"),
+        (9, "gpus.²"),
     ]

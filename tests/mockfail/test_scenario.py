@@ -1,5 +1,6 @@
 """Scenario files: what they become, and how their mistakes are told."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,27 @@ def test_lines_of_every_kind_of_key():
     assert lines["t", "q.r", "s", "b", 1, "c"] == 8
     assert lines["u", 0, "d", "e"] == 11
     assert lines["u", 1, "v", "w", "x", "y"] == 15
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (f"gpu = 0\nafter_calls = {10**20}", "after_calls: is a number of more than 64 bits"),
+        (f"gpu = 0x{'f' * 5000}", "gpu: is a number of more than 64 bits"),
+        (f"gpu = {'9' * 5000}", "not TOML"),
+        ("gpu = 0\nprocesses = [{ pid = 99999999999, used_bytes = 1 }]", "pid: is 99999999999"),
+        ("gpu = 0\nxid = 79\npid = -1", "pid: is -1; expected 1 to"),
+        ('gpu = 0\ncall = "nvmlDeviceGetName"\nhang = "2000h"', "expected at most 1000h"),
+        ('gpu = 0\nkernel_log = "one\\ntwo"', "no single line"),
+        ('gpu = 0\nset = { power_mw = { of = "fans", times = inf } }', "times: is inf"),
+        ('gpu = 0\nset = { power_mw = { of = "fans", times = nan } }', "times: is nan"),
+        ("gpu = 0\nset = { power_mw = 5_000_000_000 }", "expected 0 to 4294967295"),
+        ("gpu = 0\nset = { retired_pages_sbe = 65 }", "expected 0 to 64"),
+    ],
+)
+def test_a_number_or_text_that_nothing_can_hold_is_told_with_its_key(fault: str, said: str):
+    with pytest.raises(ScenarioError, match=re.escape(said)):
+        read(f"[[fault]]\n{fault}\n")
 
 
 @given(st.text(max_size=200))

@@ -67,6 +67,13 @@ def test_xids_codes_and_processes():
         ("gpus.0.lost=perhaps", "expected true or false"),
         ("npus.0.codes=xyz", "no Ascend fault code"),
         ("gpus.0.processes=4711", "PID:SIZE"),
+        ("gpus.0.processes=²:1", "PID:SIZE"),
+        ("gpus.0.xid=²", "is no XID"),
+        (f"gpus.{'9' * 5000}.lost=true", "expected 0 to 63"),
+        (f"gpus.0.power_mw={'9' * 5000}", "expected a number"),
+        (f"gpus.0.power_mw={'9' * 400}W", "expected a number"),
+        ("gpus.0.power_mw=5MW", "expected a number"),
+        ("gpus.0.power_mw=5000kW", "expected 0 to 4294967295"),
     ],
 )
 def test_a_mistake_is_told_with_what_was_expected(text: str, said: str):
