@@ -50,7 +50,7 @@ class Context:
         pci_unknown: why the bus does not tell how many there should be; None when it does.
         kernel_log: what the kernel said.
         pids: processes that exist; None where the container hides those of others.
-        previous: the facts of the round before, when watching.
+        previous: the facts of an earlier round, when watching.
         interval_s: between that round and this.
         toolkits: CUDA versions of the software in sight, by its name.
         timeout_s: that a driver had to answer.

@@ -95,3 +95,11 @@ class Facts(Readings):
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Facts of a round before, and how long ago they were read."""
+
+    facts: Facts
+    age_s: float

@@ -18,7 +18,7 @@ from diagnose import kernel_log, pci, reading, surroundings
 from diagnose.checks import Check, Context, Outcome, run_checks
 from diagnose.errors import DiagnoseUsageError, NoAcceleratorError
 from diagnose.explain import Overrides
-from diagnose.facts import Facts
+from diagnose.facts import Earlier, Facts
 from diagnose.families import FAMILIES, Family
 from diagnose.findings import SEVERITIES, Finding, Report
 from diagnose.kernel_log import KernelLog
@@ -61,8 +61,7 @@ def diagnose(
     options: Options | None = None,
     environment: Mapping[str, str] = os.environ,
     *,
-    previous: Mapping[str, Facts] | None = None,
-    interval_s: float | None = None,
+    previous: Mapping[str, Earlier] | None = None,
     stop: threading.Event | None = None,
 ) -> Report:
     """Return what is wrong with the accelerators of this machine, or of the mock it runs under.
@@ -70,8 +69,7 @@ def diagnose(
     Args:
         options: by default everything, of every family that is there.
         environment: the children read under it: it names the mock, if any.
-        previous: facts of the round before by family, for rates.
-        interval_s: time between the two rounds.
+        previous: facts of a round before by family, for rates.
         stop: gives up at once when set.
 
     Raises:
@@ -85,7 +83,7 @@ def diagnose(
     mock = mocked.current(environment)
     families = [f for f in FAMILIES if options.accelerator in ("auto", f.name)]
     with _readers(families, options, environment, stop) as reads:
-        around = _look_around(options, environment, mock, interval_s)
+        around = _look_around(options, environment, mock)
         read = [future.result() for future in reads]
     around = around.with_processes(surroundings.pids(mocked=mock is not None))
     report = Report(simulated=mock is not None)
@@ -135,7 +133,6 @@ class _Surroundings:
     kernel_log: KernelLog
     pids: frozenset[int] | None
     toolkits: Mapping[str, str]
-    interval_s: float | None
 
     def with_processes(self, now: frozenset[int] | None) -> "_Surroundings":
         """Add the processes there are now: one that came or went meanwhile is no zombie."""
@@ -147,7 +144,6 @@ def _look_around(
     options: Options,
     environment: Mapping[str, str],
     mock: mocked.Mock | None,
-    interval_s: float | None,
 ) -> _Surroundings:
     own_tree = mock is not None and mock.sysfs.is_dir()
     return _Surroundings(
@@ -156,7 +152,6 @@ def _look_around(
         kernel_log=kernel_log.read(options.kernel_log, mock, options.since_s),
         pids=surroundings.pids(mocked=mock is not None),
         toolkits=surroundings.toolkits(environment),
-        interval_s=interval_s,
     )
 
 
@@ -189,7 +184,7 @@ def _chosen(family: Family, options: Options) -> list[Check]:
 
 
 def _context(
-    family: Family, options: Options, around: "_Surroundings", previous: Facts | None
+    family: Family, options: Options, around: "_Surroundings", previous: Earlier | None
 ) -> Context:
     found = pci.accelerators(family.name, around.sysfs)
     unknown = "there is no PCI tree to read" if found is None else around.given_only_some
@@ -201,8 +196,8 @@ def _context(
         kernel_log=around.kernel_log,
         pids=around.pids,
         toolkits=around.toolkits,
-        previous=previous,
-        interval_s=around.interval_s,
+        previous=previous.facts if previous else None,
+        interval_s=previous.age_s if previous else None,
         timeout_s=options.timeout_s,
     )
 

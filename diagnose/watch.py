@@ -4,13 +4,16 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from diagnose.changes import Change, Ledger
 from diagnose.errors import NoAcceleratorError, StoppedError
-from diagnose.facts import Facts
+from diagnose.facts import Earlier, Facts
 from diagnose.findings import Report
 from diagnose.run import Options, diagnose
+
+RATES_S = 60.0
+"""Over how long counters are watched, however short the interval: limits are per minute."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +51,19 @@ def rounds(
         DiagnoseUsageError, UsageError: as :func:`diagnose.run.diagnose`.
     """
     ledger = Ledger()
-    previous: dict[str, Facts] = {}
-    before_s: float | None = None
+    history = _History()
     number = 0
     while not stop.is_set() and (count is None or number < count):
         number += 1
         started_s = time.monotonic()
-        apart_s = None if before_s is None else started_s - before_s
         try:
-            report = _once(options, environment, previous, apart_s, stop)
+            report = _once(options, environment, history.before(started_s), stop)
         except StoppedError:
             return
         changes = ledger.enter(report) if report else []
         yield Round(number, report, tuple(changes), time.monotonic() - started_s)
         if report is not None:
-            previous = {**previous, **_read(report)}
-            before_s = started_s
+            history.enter(started_s, report)
         if count is None or number < count:
             stop.wait(max(0.0, started_s + interval_s - time.monotonic()))
 
@@ -71,20 +71,32 @@ def rounds(
 def _once(
     options: Options,
     environment: Mapping[str, str],
-    previous: Mapping[str, Facts],
-    interval_s: float | None,
+    previous: Mapping[str, Earlier],
     stop: threading.Event,
 ) -> Report | None:
     try:
-        return diagnose(options, environment, previous=previous, interval_s=interval_s, stop=stop)
+        return diagnose(options, environment, previous=previous, stop=stop)
     except NoAcceleratorError:
         return None
 
 
-def _read(report: Report) -> dict[str, Facts]:
-    """Return the facts of the families that answered: counters of others are older."""
-    return {
-        name: facts
-        for name, facts in report.facts.items()
-        if isinstance(facts, Facts) and facts.answers
-    }
+@dataclass
+class _History:
+    """The facts of rounds in which a family's driver answered, back to RATES_S ago."""
+
+    rounds: dict[str, list[tuple[float, Facts]]] = field(default_factory=dict)
+
+    def enter(self, at_s: float, report: Report) -> None:
+        """Take what a round read."""
+        for name, facts in report.facts.items():
+            if isinstance(facts, Facts) and facts.answers:
+                self.rounds.setdefault(name, []).append((at_s, facts))
+
+    def before(self, now_s: float) -> dict[str, Earlier]:
+        """Return what to hold a new round against: of RATES_S ago or before, else the oldest."""
+        for known in self.rounds.values():
+            while len(known) > 1 and known[1][0] <= now_s - RATES_S:
+                known.pop(0)
+        return {
+            name: Earlier(known[0][1], now_s - known[0][0]) for name, known in self.rounds.items()
+        }

@@ -63,14 +63,17 @@ def corrected(gpu: DeviceFacts, context: Context) -> Iterator[Sign]:
 
 
 def rate_per_min(gpu: DeviceFacts, name: str, context: Context) -> float | None:
-    """Return how fast a counter grew since the round before; None without one, or at a reset."""
+    """Return how fast a counter grew since an earlier round; None without one, or at a reset.
+
+    Growth in less than a minute counts as that minute's: a single error is no storm.
+    """
     if context.previous is None or not context.interval_s:
         return None
     before = next((d for d in context.previous.devices if d.device == gpu.device), None)
     if before is None or not before.has(name) or not gpu.has(name):
         return None
     growth: float = gpu.get(name) - before.get(name)
-    return round(growth * 60 / context.interval_s, 3) if growth >= 0 else None
+    return round(growth * 60 / max(context.interval_s, 60.0), 3) if growth >= 0 else None
 
 
 def remapping(gpu: DeviceFacts, context: Context) -> Iterator[Sign]:

@@ -411,3 +411,12 @@ def test_lines_that_good_machines_print_are_information(event: Event, severity: 
 def test_a_finding_that_is_graver_than_usual_moves_the_work(pages: int, move: bool) -> None:
     (finding,) = judge(facts(gpu(0, retired_pages_dbe=pages)), "retired-pages").findings
     assert finding.move_workload is move
+
+
+def test_one_replay_between_two_quick_rounds_is_no_storm() -> None:
+    before = facts(gpu(0, pcie_replays=3))
+    soon = Context(previous=before, interval_s=1)
+    assert found(facts(gpu(0, pcie_replays=4)), "pcie-replays", context=soon) == []
+    assert found(facts(gpu(0, pcie_replays=13)), "pcie-replays", context=soon) == [
+        ("NV-PCIE-REPLAYS", 0)
+    ]
