@@ -127,7 +127,7 @@ class Live(Session):
             self._wait()
 
     def _write(self, state: State) -> None:
-        Live.drawn_w = 71 + (Live.drawn_w - 70) % 25
+        self.drawn_w = 71 + (self.drawn_w - 70) % 25
         marker = Override("gpu", "power_mw", self.drawn_w * 1000, 0)
         self.mock.write(replace(state, overrides=(*state.overrides, marker)))
 
