@@ -10,7 +10,7 @@ from aibrixctl.diagnose_options import Actions
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.result import Problem, Result, Status
 from aibrixctl.shared_options import CaFile, Insecure, TokenFile
-from aibrixctl.signals import StopFlag, interruptible
+from aibrixctl.signals import Interrupted, StopFlag, interruptible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,6 +78,7 @@ def engine(
     from aibrixctl.secret import read_secret
     from diagnose.engine import EngineConfig, diagnose_engine
     from diagnose.engine.exchange import parse_address
+    from diagnose.errors import StoppedError
     from diagnose.explain import read_overrides
 
     config = EngineConfig(
@@ -92,7 +93,10 @@ def engine(
     )
     with interruptible() as stop:
         session().reporter.detail(f"looking at {config.address.url} {samples} times")
-        report = diagnose_engine(config, stop)
+        try:
+            report = diagnose_engine(config, stop)
+        except StoppedError as error:
+            raise Interrupted(stop.exit_code) from error
     return _result(report, stop)
 
 

@@ -16,10 +16,13 @@ from socket import SHUT_RDWR, socket
 from typing import Literal
 from urllib.parse import urlsplit
 
-from diagnose.errors import DiagnoseUsageError
+from diagnose.errors import DiagnoseUsageError, StoppedError
 
 _MOST_BYTES = 32 * 2**20
 _PIECE = 65536
+_STOP_S = 1.0
+"""What an exchange may still take once nobody wants to wait any more."""
+_LOOK_S = 0.05
 _CLOSE_S = 0.2
 """How long a connection that was cut may take to be closed, before its thread is left alone."""
 
@@ -131,15 +134,35 @@ def exchange(
     *,
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
+    stop: threading.Event | None = None,
 ) -> Answer:
-    """Return what came of one request within ``timeout_s``; never raises for what a server does."""
+    """Return what came of one request within ``timeout_s``; never raises for what a server does.
+
+    Raises:
+        StoppedError: ``stop`` was set, and the answer did not come soon after.
+    """
     attempt = _Attempt(address, method, path, timeout_s, body, dict(headers or {}))
     thread = threading.Thread(target=attempt.run, daemon=True)
     thread.start()
-    thread.join(timeout_s)
+    waited = _join(thread, timeout_s, stop or threading.Event())
     answer = attempt.answer()
     thread.join(_CLOSE_S)
+    if not waited:
+        raise StoppedError("engine.stopped", "stopped before the engine answered")
     return answer
+
+
+def _join(thread: threading.Thread, timeout_s: float, stop: threading.Event) -> bool:
+    """Wait for a thread; False when that was cut short by ``stop``."""
+    until_s = time.monotonic() + timeout_s
+    while thread.is_alive() and not stop.is_set():
+        left_s = until_s - time.monotonic()
+        if left_s <= 0:
+            return True
+        thread.join(min(left_s, _LOOK_S))
+    left_s = until_s - time.monotonic()
+    thread.join(max(0.0, min(left_s, _STOP_S)))
+    return not thread.is_alive() or left_s <= _STOP_S
 
 
 @dataclass

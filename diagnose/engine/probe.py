@@ -122,7 +122,11 @@ class EngineFacts:
 
 
 def probe(config: EngineConfig, stop: threading.Event) -> EngineFacts:
-    """Return what is seen of an engine; never raises for what it does."""
+    """Return what is seen of an engine; never raises for what it does.
+
+    Raises:
+        StoppedError: ``stop`` was set while an answer did not come.
+    """
     return _Probe(config, stop).run()
 
 
@@ -138,7 +142,7 @@ class _Probe:
         self._refused: list[str] = []
 
     def run(self) -> EngineFacts:
-        health = self._ask("GET", "/health")
+        health = self._ask("GET", "/health", stop=self._stop)
         if health.trouble == "unreachable":
             return EngineFacts(self._url, health)
         self._scrape()
@@ -153,7 +157,7 @@ class _Probe:
             self._scrape()
         return EngineFacts(
             self._url,
-            self._ask("GET", "/health"),
+            self._ask("GET", "/health", stop=self._stop),
             model,
             tuple(self._scrapes),
             self._unscraped,
@@ -167,7 +171,13 @@ class _Probe:
             return "not asked for"
         return "the engine was put to sleep" if asleep else why_not
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Answer:
         headers = {"User-Agent": "aibrixctl", "Accept": "*/*"}
         if self._config.token:
             headers["Authorization"] = f"Bearer {self._config.token}"
@@ -177,7 +187,7 @@ class _Probe:
             headers["Content-Type"] = "application/json"
         config = self._config
         answer = exchange(
-            config.address, method, path, config.timeout_s, body=payload, headers=headers
+            config.address, method, path, config.timeout_s, body=payload, headers=headers, stop=stop
         )
         if answer.refused:
             self._refused.append(path)
@@ -185,7 +195,7 @@ class _Probe:
 
     def _scrape(self) -> None:
         at_s = time.monotonic()
-        answer = self._ask("GET", "/metrics")
+        answer = self._ask("GET", "/metrics", stop=self._stop)
         if not answer.ok:
             self._unscraped = f"/metrics: {answer.summary}"
             return
@@ -199,7 +209,7 @@ class _Probe:
         """Return the model to ask for, or why none is known."""
         if self._config.model is not None or not self._config.canary:
             return self._config.model, None
-        answer = self._ask("GET", "/v1/models")
+        answer = self._ask("GET", "/v1/models", stop=self._stop)
         if not answer.ok:
             return None, f"/v1/models: {answer.summary}"
         try:

@@ -16,6 +16,9 @@ def diagnose_engine(config: EngineConfig, stop: threading.Event | None = None) -
     Args:
         config: which engine, and how to look at it.
         stop: set by whoever wants no further waiting; what was seen is judged.
+
+    Raises:
+        StoppedError: ``stop`` was set while an answer did not come: nothing can be judged.
     """
     facts = probe(config, stop or threading.Event())
     device = Device("engine", name=facts.url)

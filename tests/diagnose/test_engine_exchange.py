@@ -6,7 +6,7 @@ import time
 import pytest
 
 from diagnose.engine.exchange import exchange, parse_address
-from diagnose.errors import DiagnoseUsageError
+from diagnose.errors import DiagnoseUsageError, StoppedError
 from tests.diagnose.scripted import raw, scripted
 
 
@@ -132,3 +132,20 @@ def test_a_server_without_tls_is_unreachable_over_https() -> None:
         address = parse_address(url.replace("http", "https"))
         assert isinstance(address.tls, ssl.SSLContext)
         assert exchange(address, "GET", "/", 5).trouble == "unreachable"
+
+
+def test_a_stop_cuts_the_waiting_for_a_server_that_does_not_answer() -> None:
+    stop = threading.Event()
+    with scripted(lambda method, path: None) as url:
+        threading.Timer(0.2, stop.set).start()
+        started_s = time.monotonic()
+        with pytest.raises(StoppedError):
+            exchange(parse_address(url), "GET", "/health", 60, stop=stop)
+    assert time.monotonic() - started_s < 10
+
+
+def test_an_answer_that_comes_soon_after_a_stop_is_taken() -> None:
+    stop = threading.Event()
+    stop.set()
+    with scripted(lambda method, path: (200, "fine")) as url:
+        assert exchange(parse_address(url), "GET", "/health", 60, stop=stop).ok
