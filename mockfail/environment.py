@@ -7,6 +7,7 @@ sees the old or the new.
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerators.documents import check_schema, dump_json, timestamp, write_errors
-from accelerators.errors import UsageError
+from accelerators.errors import ToolError, UsageError
 from accelerators.mocked import NODE_WIDE, Mock
 from mockfail import kernel_log, machine, pcitree, state_file
 from mockfail.errors import MockError, MockUsageError
@@ -145,6 +146,16 @@ def folder_of(name: str) -> Path:
     return NODE_WIDE if name == NODE_WIDE.name else (root() / name).absolute()
 
 
+def unused(name: str) -> str:
+    """Return a name that no running mock has: the name itself, or with a number.
+
+    A command that runs under a mock may start one of its own, in the very same process.
+    """
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    names = itertools.chain([name], numbered)
+    return next(each for each in names if not _runs(folder_of(each)))
+
+
 def new(
     name: str,
     node: str,
@@ -260,9 +271,17 @@ def change(folder: Path, edit: Callable[[Record], Record]) -> Record:
                 hint=f"`aibrixctl mock-fail start {record.name}` starts it anew",
                 target=record.name,
             )
-        record = edit(record)
-        _save(folder, record)
-    return record
+        after = edit(record)
+        try:
+            _save(folder, after)
+        except MockUsageError:  # refused before anything was written
+            raise
+        except BaseException:
+            # A full disk stops halfway: programs must not see a fault that no record knows.
+            with contextlib.suppress(ToolError):
+                _lay_out(folder, record)
+            raise
+    return after
 
 
 def refresh(folder: Path) -> Record:

@@ -23,6 +23,8 @@ _POLL_S = 0.1
 """How long a command's end, or a change of the record, may go unseen."""
 _GRACE_S = 5.0
 """How long what a command left behind may take to end after SIGTERM."""
+_MAKING_S = 60.0
+"""How long making a mock may take at most."""
 _SHELL = '"$@" &'  # the shell ends at once, and its child belongs to nobody
 
 
@@ -43,6 +45,26 @@ def start(folder: Path) -> None:
         cwd="/",
         check=True,
     )
+
+
+def sweep() -> None:
+    """Clean up after mocks whose guardian was killed with their command, or lost to a restart."""
+    for folder, record in environment.standing():
+        if folder == NODE_WIDE:  # `stop` undoes it, and whoever may do that decides when
+            continue
+        if isinstance(record, Record):
+            if record.over(machine.now_s()):
+                start(folder)
+        elif record.code == "mock.none" and _is_old(folder):
+            environment.remove(folder)
+
+
+def _is_old(folder: Path) -> bool:
+    """Tell whether a folder without a record is no mock that is being made just now."""
+    try:
+        return time.time() - folder.stat().st_mtime > _MAKING_S
+    except OSError:
+        return False
 
 
 class Guardian:

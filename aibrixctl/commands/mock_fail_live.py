@@ -97,6 +97,7 @@ def _start(folder: "Path", record: "Record", *, node_wide: bool) -> None:
     library_paths()
     if node_wide:
         preload.check_privilege()
+    guardian.sweep()
     environment.create(folder, record, shared=node_wide)
     try:
         if node_wide:

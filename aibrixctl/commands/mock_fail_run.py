@@ -46,12 +46,13 @@ def run(
     """
     import os
 
-    from mockfail import environment, runner
+    from mockfail import environment, guardian, runner
 
     options.check_kmsg(kmsg)
     program = runner.find(words[0])
     plan = options.planned(scenario, sets, node, mode, device)
-    name = f"run-{os.getpid()}"
+    guardian.sweep()
+    name = environment.unused(f"run-{os.getpid()}")
     record = environment.new(
         name,
         plan.node,

@@ -53,6 +53,13 @@ def test_a_command_runs_under_the_mock_and_nothing_is_left(runtime: Path):
     until(lambda: not list(runtime.iterdir()))
 
 
+def test_a_command_under_a_mock_may_start_another_which_then_holds(runtime: Path):
+    inner = [*PROGRAM, "run", "--node", "l4x3", "--", sys.executable, "-c", COUNT]
+    done = run("run", "--node", "a10x2", "--", *inner)
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+    until(lambda: not list(runtime.iterdir()))
+
+
 def test_streams_and_exit_code_are_the_commands_own():
     done = run("run", "-q", "--", "sh", "-c", "cat; echo oops >&2; exit 7", input="x")
     assert (done.returncode, done.stdout, done.stderr) == (7, "x", "oops\n")

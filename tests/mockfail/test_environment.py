@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from accelerators import mocked
+from accelerators.errors import ToolError
 from mockfail import environment, guardian, machine, plan, runner
 from mockfail.errors import MockError, MockUsageError
 from mockfail.layer import Codes, Layer, LogLine, merge, transitions
@@ -233,3 +234,36 @@ def test_what_the_state_can_not_hold_leaves_everything_as_it_was(tmp_path: Path)
     with pytest.raises(MockUsageError):
         environment.create(tmp_path / "other", other)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_change_that_can_not_be_written_whole_is_taken_back(tmp_path: Path):
+    folder = tmp_path / "lab"
+    made(folder, "gpus.0.xid=63")
+    before = (folder / "kernel.log").read_bytes()
+    width = folder / "sysfs/bus/pci/devices/0000:1b:00.0/current_link_width"
+    assert width.read_text() == "16\n"
+    (folder / f".{environment.RECORD}.new").mkdir()  # so that the record can't be replaced
+    for text in ("gpus.0.pcie_width_current=8", "gpus.0.xid=79"):
+        with pytest.raises(ToolError, match="cannot write"):
+            environment.change(folder, with_setting(text))
+    assert (folder / "kernel.log").read_bytes() == before
+    assert width.read_text() == "16\n"
+    (folder / f".{environment.RECORD}.new").rmdir()
+    assert environment.change(folder, with_setting("gpus.0.xid=79")).layers
+
+
+def test_what_a_killed_guardian_or_a_restart_left_is_cleaned_up_by_the_next_mock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    mocks = environment.root()
+    alive = made(mocks / "alive")
+    made(mocks / "expired", for_s=0.0)
+    record = environment.new("run-1", "h100x2", "standalone")
+    environment.create(mocks / "run-1", replace(record, boot="another"))
+    for name in ("half-made", "being-made"):
+        (mocks / name).mkdir()
+    os.utime(mocks / "half-made", (0, 0))
+    guardian.sweep()
+    until(lambda: sorted(path.name for path in mocks.iterdir()) == ["alive", "being-made"])
+    assert environment.read(mocks / "alive") == alive
