@@ -1,6 +1,6 @@
 """Clients under faults, as a table: python -m tests.mockfail.client_table --write.
 
-Every mark comes from a run of the unmodified client under the scenario of that name.
+A mark is only written once a run of the unmodified client under the scenario has shown it.
 """
 
 import re
@@ -84,14 +84,6 @@ class Wanted:
     value: Value
     device: int | None
     link: int | None = None
-
-
-@dataclass
-class Row:
-    """A client's marks by scenario, and where what it showed was not what it should have."""
-
-    marks: dict[str, str]
-    wrong: list[str]
 
 
 def bound(name: str) -> tuple[str, Layer]:
@@ -179,49 +171,54 @@ def observe(client: Client, folder: Path, names: Sequence[str]) -> list[str]:
     return wrong
 
 
-def row_of(client: Client, folder: Path) -> Row:
-    """Run a client under every scenario that it can show; return its row of the table.
+def marks_of(client: Client) -> dict[str, str]:
+    """Return a client's marks by scenario, of those that are of an accelerator it knows."""
+    known = [name for name in FAULTS if scenarios.load(name).accelerator in client.accelerators]
+    return {
+        name: SEEN if looked_for(client.name, name, bound(name)[1]) else NO_READING
+        for name in known
+    }
+
+
+def wrong_of(client: Client, folder: Path) -> list[str]:
+    """Run a client under every scenario that it is marked to see; return what was wrong.
 
     Raises:
         UnobtainableError: the client can't be had here.
     """
     client.obtain()
-    known = [name for name in FAULTS if scenarios.load(name).accelerator in client.accelerators]
-    names = [name for name in known if looked_for(client.name, name, bound(name)[1])]
+    names = [name for name, mark in marks_of(client).items() if mark == SEEN]
     mocks = client.mocks_at_a_time
     shares = [names[start::mocks] for start in range(mocks)]
     folders = [folder / str(number) for number in range(mocks)]
     with ThreadPoolExecutor(mocks) as pool:
         parts = pool.map(observe, [client] * mocks, folders, shares)
-        wrong = [problem for part in parts for problem in part]
-    return Row({name: SEEN if name in names else NO_READING for name in known}, wrong)
+        return [problem for part in parts for problem in part]
 
 
-def page(rows: dict[str, Row]) -> str:
+def page() -> str:
     """Return docs/clients.md."""
-    reach = [f"| {c.name} | {c.origin} | {c.reaches} |" for c in CLIENTS if c.name in rows]
-    seen = sum(mark == SEEN for row in rows.values() for mark in row.marks.values())
+    reach = [f"| {c.name} | {c.origin} | {c.reaches} |" for c in CLIENTS]
+    marks = {client.name: marks_of(client) for client in CLIENTS}
     return _PAGE.format(
-        gpus=_table(rows, "nvidia"),
-        npus=_table(rows, "ascend"),
+        gpus=_table(marks, "nvidia"),
+        npus=_table(marks, "ascend"),
         reach="\n".join(reach),
-        seen=seen,
-        clients=len(rows),
+        seen=sum(mark == SEEN for row in marks.values() for mark in row.values()),
+        clients=len(marks),
         faults=len(FAULTS),
     )
 
 
-def _table(rows: dict[str, Row], accelerator: str) -> str:
+def _table(marks: dict[str, dict[str, str]], accelerator: str) -> str:
     """Return the faults of an accelerator against the clients that know it."""
     names = [name for name in FAULTS if scenarios.load(name).accelerator == accelerator]
-    known = {client: row.marks for client, row in rows.items() if names[0] in row.marks}
+    known = {client: row for client, row in marks.items() if names[0] in row}
     lines = [
-        f"| {name} | " + " | ".join(marks[name] for marks in known.values()) + " |"
-        for name in names
+        f"| {name} | " + " | ".join(row[name] for row in known.values()) + " |" for name in names
     ]
-    return "\n".join(
-        ["| fault | " + " | ".join(known) + " |", "|---|" + ":-:|" * len(known), *lines]
-    )
+    heading = ["| fault | " + " | ".join(known) + " |", "|---|" + ":-:|" * len(known)]
+    return "\n".join(heading + lines)
 
 
 _PAGE = """\
@@ -259,23 +256,21 @@ stands in `tests/mockfail/client_readings.py`.
 
 
 def main() -> int:
-    """Run every client that can be had, and print or write the page."""
-    rows = {}
+    """Run every client, and when all show what they should, print or write the page."""
+    wrong: list[str] = []
     for client in CLIENTS:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                rows[client.name] = row_of(client, Path(folder))
+                wrong += wrong_of(client, Path(folder))
             except UnobtainableError as error:
-                print(error, file=sys.stderr)
-                return 1
-        for problem in rows[client.name].wrong:
-            print(problem, file=sys.stderr)
-    if any(row.wrong for row in rows.values()):
+                wrong.append(str(error))
+    if wrong:
+        print(*wrong, sep="\n", file=sys.stderr)
         return 1
     if "--write" in sys.argv:
-        PAGE.write_text(page(rows), encoding="utf-8")
+        PAGE.write_text(page(), encoding="utf-8")
     else:
-        print(page(rows), end="")
+        print(page(), end="")
     return 0
 
 
