@@ -15,7 +15,7 @@ test: $(STAMP)/dev $(STAMP)/native $(STAMP)/system
 	$(MAKE) --no-print-directory check
 
 check: lint
-	$(BIN)/python -m pytest -rs $(PYTEST_FLAGS) -m "not real"
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not real"
 
 lint:
 	$(BIN)/ruff format --check .
