@@ -103,6 +103,12 @@ def test_a_lost_gpu_keeps_its_address_and_the_others_their_verdict(run: Run) -> 
     assert [each.device.index for each in healthy] == [0, 1, 3]
 
 
+def test_gpus_that_can_not_be_opened(run: Run) -> None:
+    report = run("h100x2", calls=(Call("nvmlDeviceGetHandleByIndex_v2", error=999),))
+    assert found(report) == [("NV-GPU-ERROR", 0), ("NV-GPU-ERROR", 1)]
+    assert report.findings[0].evidence == {"error": "NVML: Unknown Error", "nvml_return": 999}
+
+
 def test_a_gpu_that_hangs_is_found_within_the_timeout(run: Run) -> None:
     started_s = time.monotonic()
     report = run("h100x4", Override("gpu", "hang_ms", 600_000, 1), timeout_s=3)
