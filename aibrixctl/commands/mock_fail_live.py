@@ -101,6 +101,7 @@ def _start(folder: "Path", record: "Record", *, node_wide: bool) -> None:
     environment.create(folder, record, shared=node_wide)
     try:
         if node_wide:
+            preload.restore()  # of a mock that a restart ended
             preload.install()
         guardian.start(folder)
     except BaseException:
@@ -329,7 +330,8 @@ def stop(
     def view(console: "Console", wide: bool) -> None:
         for row in rows:
             done = "would stop" if dry_run else "stopped" if row["was_there"] else "was not running"
-            console.print(f"{row['name']}: {done}", highlight=False)
+            undone = f"; the preload file is {row['preload']}" if row["preload"] else ""
+            console.print(f"{row['name']}: {done}{undone}", highlight=False)
 
     data = {"stopped": rows, "dry_run": dry_run}
     return Result(data, rows=rows, record="mock", view=view, warnings=warnings)

@@ -187,13 +187,21 @@ def test_every_program_of_a_machine_is_under_a_node_wide_mock(tmp_path: Path):
         cat /etc/ld.so.preload
         ls /var/lib/aibrixctl /run/aibrixctl/mock
         "$2" -m aibrixctl mock-fail stop node-wide -q
+        "$2" -m aibrixctl mock-fail start --node-wide --node a10x3 --for 30s -q
+        rm -rf /run/aibrixctl  # as a restart would, and the guardian ends with its mock
+        "$2" -m aibrixctl mock-fail start --node-wide --node a10x4 --for 30s -q
+        "$2" -c "$ask"
+        "$2" -m aibrixctl mock-fail stop node-wide -q
+        cat /etc/ld.so.preload
     """)
     before = Path("/etc/ld.so.preload").exists()
     words = [*OWN_NAMESPACE, "sh", "-c", script, "sh", str(tmp_path), sys.executable]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+    stopped = "node-wide: stopped; the preload file is restored"
     assert done.stdout.split("\n") == [
-        "2", "3", "node-wide: gpus.0.lost", "1", "node-wide: stopped", "# as it was",
-        "/run/aibrixctl/mock:", "", "/var/lib/aibrixctl:", "node-wide: was not running", "",
+        "2", "3", "node-wide: gpus.0.lost", "1", stopped, "# as it was",
+        "/run/aibrixctl/mock:", "", "/var/lib/aibrixctl:", "node-wide: was not running",
+        "4", stopped, "# as it was", "",
     ]  # fmt: skip
     assert Path("/etc/ld.so.preload").exists() == before

@@ -175,6 +175,17 @@ def test_an_unknown_scenario_gets_the_nearest_name():
         scenarios.load("gpulost")
 
 
+def test_a_line_that_a_signature_quotes_is_in_the_kernel_log():
+    quoting = 0
+    for name in scenarios.names():
+        scenario = scenarios.load(name)
+        quoted = re.search(r"NVRM: Xid \(PCI:.*|nvidia-nvswitch\d+: SXid .*", scenario.signature)
+        if quoted and scenario.node:
+            quoting += 1
+            assert quoted[0] in [line.text for line in bind(scenario, node(scenario.node)).log]
+    assert quoting > 12
+
+
 def test_lines_of_every_kind_of_key():
     text = (
         'a = """\nx = 1\n"""\n# [no]\n[t."q.r".s]\nb = [\n  1, # one\n  { c = 2 },\n]\n'
