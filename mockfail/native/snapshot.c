@@ -34,7 +34,7 @@ _Atomic uint64_t mk_seed;
 
 char mk_search_path[2 * PATH_MAX];
 static char state_path[PATH_MAX];
-static int32_t seeded_for; /* process */
+static int32_t known_process; /* which this was when the state was last looked at */
 static bool seed_given;
 static _Atomic(const mk_snapshot *) current;
 static mk_snapshot *kept[MK_KEPT];
@@ -58,19 +58,20 @@ int64_t mk_now_ns(const mk_snapshot *snapshot) {
     return mk_this_call.now_ns + offset - snapshot->header->started_ns;
 }
 
-/* A process that was forked draws other numbers than its parent, unless the user asked for some. */
-static void seed_chance(int32_t process) {
-    if (process == seeded_for || seed_given) return;
-    seeded_for = process;
-    atomic_store(&mk_seed, (uint64_t)clock_ns(CLOCK_MONOTONIC) ^ ((uint64_t)process << 40));
+/* A process that was forked gets the events that its parent has had already, and draws other
+ * numbers, unless the user asked for some. */
+static void know_process(int32_t process) {
+    if (process == known_process) return;
+    if (known_process != 0) mk_forget_events();
+    known_process = process;
+    if (!seed_given)
+        atomic_store(&mk_seed, (uint64_t)clock_ns(CLOCK_MONOTONIC) ^ ((uint64_t)process << 40));
 }
 
 static void remember_seed(const char *given) {
     seed_given = given != NULL;
-    if (seed_given)
-        atomic_store(&mk_seed, strtoull(given, NULL, 10));
-    else
-        seed_chance(getpid());
+    if (seed_given) atomic_store(&mk_seed, strtoull(given, NULL, 10));
+    know_process(getpid());
 }
 
 static bool fits(const char *text, size_t size) { return text != NULL && strlen(text) < size; }
@@ -215,7 +216,7 @@ static void look_uncancelled(int64_t now) {
     int former;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &former);
     if (now >= atomic_load(&next_check_ns)) {
-        seed_chance(getpid());
+        know_process(getpid());
         look();
         atomic_store(&next_check_ns, clock_ns(CLOCK_MONOTONIC_COARSE) + CHECK_NS);
         atomic_store(&looked, true);

@@ -147,6 +147,7 @@ bool mk_lay_out(mk_snapshot *snapshot, const char *bytes); /* all of a file whos
 /* values.c */
 uint64_t mk_failing_devices(const mk_snapshot *snapshot);
 bool mk_holds(const mk_snapshot *snapshot, const mk_when *when, uint64_t calls);
+void mk_forget_events(void); /* those that this process has had */
 
 /* real.c */
 mk_mode mk_begin(void);            /* decide what an init cycle runs on */

@@ -238,6 +238,10 @@ static _Atomic uint32_t *taken_slot(uint32_t id) {
     return NULL;
 }
 
+void mk_forget_events(void) {
+    for (uint32_t i = 0; i < TAKEN; i++) atomic_store(&taken[i], 0);
+}
+
 bool mk_event_take(uint32_t id) {
     for (;;) {
         _Atomic uint32_t *slot = taken_slot(id);

@@ -286,6 +286,23 @@ def test_an_event_comes_once_to_a_set_that_registered_its_device(mock, real_driv
         assert found == ["timeout", [8, 79, 1], "timeout"]
 
 
+def test_a_forked_child_gets_the_events_that_its_parent_has_had(mock):
+    mock.write(State(node("h100"), mode="standalone", events=(Event(gpu=0, type=8, data=79),)))
+    code = """
+    import os
+    def wait():
+        events = nv.nvmlEventSetCreate()
+        nv.nvmlDeviceRegisterEvents(nv.nvmlDeviceGetHandleByIndex(0), 8, events)
+        return nv.nvmlEventSetWait_v2(events, 2000).eventData
+    found = [wait()]
+    child = os.fork()
+    if child == 0:
+        os._exit(wait())
+    found.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    assert answers(mock, code) == [79, 79]
+
+
 def test_the_other_end_of_a_link_is_gone_when_the_link_is_down(mock):
     fault = Override("link", "active", False, 0, 3)
     mock.write(State(node("h100"), mode="standalone", overrides=(fault,)))
