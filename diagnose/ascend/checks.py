@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from diagnose import ascend_codes
+from diagnose import ascend_codes, presence
 from diagnose.ascend_codes import Fault
 from diagnose.checks import NODE, Check, Context, Sign, hang
 from diagnose.facts import DeviceFacts, Facts
@@ -61,40 +61,13 @@ def npus(facts: Facts, context: Context) -> Iterator[Sign | Unchecked]:
 
 def count(facts: Facts, context: Context) -> Iterator[Sign | Unchecked]:
     """Compare the NPUs that the driver lists with the PCI bus, or with what the user says."""
-    if facts.error is not None or facts.hung_in is not None:
-        return
-    found = len(facts.devices)
-    expected = context.expect_count
-    if expected is None and context.pci_unknown is not None:
-        yield Unchecked("count", NODE, f"{context.pci_unknown}; --expect-gpus tells", skipped=True)
-        return
-    least = len(context.pci) if expected is None else expected
-    if found < least or (expected is not None and found != expected):
-        known = {npu.device.pci_bus_id for npu in facts.devices}
-        evidence = {
-            "npus": found,
-            "expected_npus": least,
-            "expected_by": "PCI bus" if expected is None else "--expect-gpus",
-            "pci_addresses_without_npu": [
-                each.address for each in context.pci if each.address not in known
-            ],
-        }
-        yield Sign("ASCEND-COUNT", evidence)
+    if facts.error is None and facts.hung_in is None:
+        yield from presence.missing(facts, context, "ASCEND-COUNT", "npu")
 
 
 def type_(npu: DeviceFacts, context: Context) -> Iterator[Sign]:
     """Compare the type of an NPU with what the user says it should be."""
-    if context.expect_type is None or npu.device.name is None:
-        return
-    from accelerators.errors import UsageError
-    from accelerators.names import resolve
-
-    try:
-        found = resolve(npu.device.name).name
-    except UsageError:
-        found = npu.device.name
-    if found != context.expect_type:
-        yield Sign("ASCEND-TYPE", {"type": found, "expected_type": context.expect_type})
+    yield from presence.of_other_type(npu, context, "ASCEND-TYPE")
 
 
 def health(npu: DeviceFacts, context: Context) -> Iterator[Sign]:

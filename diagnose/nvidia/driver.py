@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from diagnose import presence
 from diagnose.checks import NODE, Check, Context, Sign, hang
 from diagnose.facts import DeviceFacts, Facts
 from diagnose.findings import Unchecked
@@ -58,38 +59,12 @@ def gpus(facts: Facts, context: Context) -> Iterator[Sign | Unchecked]:
 
 def count(facts: Facts, context: Context) -> Iterator[Sign | Unchecked]:
     """Compare the GPUs that the driver lists with the PCI bus, or with what the user says."""
-    found = len(facts.devices)
-    expected = context.expect_count
-    if expected is None and context.pci_unknown is not None:
-        yield Unchecked("count", NODE, f"{context.pci_unknown}; --expect-gpus tells", skipped=True)
-        return
-    least = len(context.pci) if expected is None else expected
-    if found < least or (expected is not None and found != expected):
-        known = {each.address for each in facts.devices}
-        evidence = {
-            "gpus": found,
-            "expected_gpus": least,
-            "expected_by": "PCI bus" if expected is None else "--expect-gpus",
-            "pci_addresses_without_gpu": [
-                each.address for each in context.pci if each.address not in known
-            ],
-        }
-        yield Sign("NV-GPU-COUNT", evidence)
+    yield from presence.missing(facts, context, "NV-GPU-COUNT", "gpu")
 
 
 def type_(gpu: DeviceFacts, context: Context) -> Iterator[Sign]:
     """Compare the type of a GPU with what the user says it should be."""
-    if context.expect_type is None or gpu.device.name is None:
-        return
-    from accelerators.errors import UsageError
-    from accelerators.names import resolve
-
-    try:
-        found = resolve(gpu.device.name).name
-    except UsageError:
-        found = gpu.device.name
-    if found != context.expect_type:
-        yield Sign("NV-GPU-TYPE", {"type": found, "expected_type": context.expect_type})
+    yield from presence.of_other_type(gpu, context, "NV-GPU-TYPE")
 
 
 def cuda(facts: Facts, context: Context) -> Iterator[Sign | Unchecked]:
