@@ -7,6 +7,8 @@ the mock's guardian sees it end, however it does.
 import os
 import shutil
 import signal
+import stat
+import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +18,11 @@ from mockfail import environment, guardian, machine
 from mockfail.environment import Command, Record
 from mockfail.errors import MockUsageError
 from mockfail.native import preload_environment
+
+_HEAD_BYTES = 4096  # of an ELF file: its header, and the program headers behind it
+_CLASS = 4
+_MACHINE = slice(18, 20)
+_PT_INTERP = 3
 
 
 def find(word: str) -> str:
@@ -34,6 +41,38 @@ def find(word: str) -> str:
             target=word,
         )
     return found
+
+
+def out_of_reach(program: str | Path) -> str | None:
+    """Return why a program will see nothing of a mock; None when it will, as far as one can tell.
+
+    The loader preloads nothing into a program that it does not load, that runs with other rights,
+    or that is made for another processor.
+    """
+    try:
+        if _gains_rights(Path(program).stat()):
+            return "setuid"
+        with Path(program).open("rb") as file, Path(sys.executable).open("rb") as ours:
+            return _out_of_reach(file.read(_HEAD_BYTES), ours.read(_HEAD_BYTES))
+    except (OSError, IndexError, struct.error):
+        return None
+
+
+def _gains_rights(status: os.stat_result) -> bool:
+    user = status.st_mode & stat.S_ISUID and status.st_uid != os.geteuid()
+    group = status.st_mode & stat.S_ISGID and status.st_gid != os.getegid()
+    return bool(user or group)
+
+
+def _out_of_reach(head: bytes, ours: bytes) -> str | None:
+    if not head.startswith(b"\x7fELF"):
+        return None  # a script: its interpreter is a program of the system
+    if head[_CLASS] != ours[_CLASS] or head[_MACHINE] != ours[_MACHINE]:
+        return "made for another processor or word size"
+    (table,) = struct.unpack_from("<Q", head, 32)
+    size, count = struct.unpack_from("<HH", head, 54)
+    kinds = {struct.unpack_from("<I", head, table + n * size)[0] for n in range(count)}
+    return None if _PT_INTERP in kinds else "statically linked"
 
 
 def this_process(words: Sequence[str]) -> Command:

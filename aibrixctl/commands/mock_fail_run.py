@@ -61,5 +61,8 @@ def run(
         command=runner.this_process(words),
         kmsg=kmsg,
     )
-    session().reporter.say(f"mock {name}: {options.words(plan)}")
+    say = session().reporter.say
+    say(f"mock {name}: {options.words(plan)}")
+    if why := runner.out_of_reach(program):
+        say(f"warning: {words[0]} is {why}; it sees nothing of the mock, what it starts may")
     runner.become(environment.folder_of(name), record, program, words)

@@ -20,6 +20,7 @@ from mockfail.layer import Codes, Layer, LogLine, merge, transitions
 from mockfail.native import preload_environment
 from mockfail.nodes import node
 from mockfail.state import Override, When
+from tests.mockfail.programs import compile_program
 
 CLIENT = """
 import sys, pynvml as n
@@ -267,3 +268,34 @@ def test_what_a_killed_guardian_or_a_restart_left_is_cleaned_up_by_the_next_mock
     guardian.sweep()
     until(lambda: sorted(path.name for path in mocks.iterdir()) == ["alive", "being-made"])
     assert environment.read(mocks / "alive") == alive
+
+
+def test_a_program_that_no_library_can_be_preloaded_into_is_told(tmp_path: Path):
+    source = tmp_path / "program.c"
+    source.write_text("int main(void) { return 0; }\n")
+    dynamic = compile_program("program", source)
+    static = compile_program("program-static", source, ["-static"])
+    assert runner.out_of_reach(static) == "statically linked"
+    assert runner.out_of_reach(dynamic) is None
+    assert runner.out_of_reach(sys.executable) is None
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\n")
+    assert runner.out_of_reach(script) is None
+    foreign = bytearray(dynamic.read_bytes())
+    foreign[18] ^= 1  # the processor
+    (tmp_path / "foreign").write_bytes(foreign)
+    assert "another processor" in (runner.out_of_reach(tmp_path / "foreign") or "")
+    (tmp_path / "cut").write_bytes(dynamic.read_bytes()[:30])
+    assert runner.out_of_reach(tmp_path / "cut") is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_a_setuid_program_of_another_user_is_told(tmp_path: Path):
+    program = tmp_path / "program"
+    program.write_bytes(Path("/bin/true").read_bytes())
+    os.chown(program, 65534, 65534)
+    program.chmod(0o4755)
+    assert runner.out_of_reach(program) == "setuid"
+    os.chown(program, 0, 0)
+    program.chmod(0o4755)
+    assert runner.out_of_reach(program) is None
