@@ -2,7 +2,9 @@
 
 import io
 import os
+import select
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +59,31 @@ def prepare_streams() -> None:
 def drop_stdout() -> None:
     """Point stdout away, so that the interpreter's last flush can't fail on a closed pipe."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def reader_watched(stop: threading.Event) -> Iterator[None]:
+    """Set ``stop`` in the block when whoever reads stdout has gone.
+
+    A command that writes seldom would else run on behind ``| head -1`` until it next writes.
+    """
+    ended, end = os.pipe()
+    polled = select.poll()
+    polled.register(sys.stdout.fileno(), 0)  # no events asked for: only errors and hang-ups
+    polled.register(ended, select.POLLIN)
+
+    def wait() -> None:
+        if all(number != ended for number, _ in polled.poll()):
+            stop.set()
+
+    thread = threading.Thread(target=wait, name="reader of stdout", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.close(end)
+        thread.join()
+        os.close(ended)
 
 
 class Reporter:

@@ -20,6 +20,7 @@ from aibrixctl.diagnose_options import (
 )
 from aibrixctl.result import Problem, Result
 from aibrixctl.signals import interruptible
+from aibrixctl.terminal import reader_watched
 
 if TYPE_CHECKING:
     from diagnose.watch import Round
@@ -94,7 +95,7 @@ def watch(
     )
     last: Round | None = None
     changes = 0
-    with interruptible() as stop:
+    with interruptible() as stop, reader_watched(stop):
         for last in rounds(options, interval_s, stop, count=count):
             changes += len(last.changes)
             _print(last)

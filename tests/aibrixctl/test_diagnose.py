@@ -241,6 +241,18 @@ def test_watch_goes_on_when_its_textfile_can_not_be_written_any_more(
         assert process.wait(30) == 0
 
 
+def test_watch_ends_when_its_reader_has_gone_though_nothing_changes(mocked: Mocked) -> None:
+    mocked("h100x2")
+    words = [sys.executable, "-m", "aibrixctl", "diagnose", "watch", "--interval", "1h"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b'{"device"')
+        process.stdout.close()
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()
+
+
 def test_watch_on_a_full_disk_ends_with_a_message(mocked: Mocked) -> None:
     mocked("h100x2")
     with open("/dev/full", "wb") as full:  # noqa: PTH123
