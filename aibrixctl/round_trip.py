@@ -3,9 +3,11 @@
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,23 +67,40 @@ class Trip:
         }
 
 
-def trips(scenarios: Iterable["Scenario"], timeout_s: float, workers: int) -> Iterator[Trip]:
+def trips(
+    scenarios: Iterable["Scenario"],
+    timeout_s: float,
+    workers: int,
+    stop: threading.Event | None = None,
+) -> Iterator[Trip]:
     """Yield the outcome of each scenario, in their order; several run side by side.
 
     Args:
         scenarios: those that say what is expected.
         timeout_s: of a diagnosis; a driver that hangs takes that long.
         workers: diagnoses at a time.
+        stop: once set, ends those under way and yields only what is complete.
     """
+    from diagnose.errors import StoppedError
+
     with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(lambda scenario: trip(scenario, timeout_s), scenarios)
+        for outcome in [pool.submit(trip, each, timeout_s, stop) for each in scenarios]:
+            with suppress(StoppedError):
+                yield outcome.result()
 
 
-def trip(scenario: "Scenario", timeout_s: float) -> Trip:
-    """Inject a scenario into a simulated node, diagnose, clear it and diagnose again."""
+def trip(scenario: "Scenario", timeout_s: float, stop: threading.Event | None = None) -> Trip:
+    """Inject a scenario into a simulated node, diagnose, clear it and diagnose again.
+
+    Raises:
+        StoppedError: ``stop`` was set before there was an outcome.
+    """
+    from diagnose.errors import StoppedError
     from mockfail import environment, plan
     from mockfail.native import preload_environment
 
+    if stop and stop.is_set():
+        raise StoppedError("check.stopped", "stopped before the scenario was injected")
     started_s = time.monotonic()
     expected = tuple(sorted(_expected(each) for each in scenario.expected or ()))
     place = Path(tempfile.mkdtemp(prefix="aibrixctl-check-"))
@@ -94,9 +113,11 @@ def trip(scenario: "Scenario", timeout_s: float) -> Trip:
         environment.create(folder, record)
         around = _clean(os.environ)
         variables = around | preload_environment(folder, around)
-        found = _diagnosed(scenario, variables, timeout_s)
+        found = _diagnosed(scenario, variables, timeout_s, stop)
         environment.change(folder, lambda current: current.without(None))
-        after = _diagnosed(scenario, variables, timeout_s)
+        after = _diagnosed(scenario, variables, timeout_s, stop)
+    except StoppedError:
+        raise
     except Exception as error:  # of a diagnosis that breaks, the other scenarios are still wanted
         problem = error.message if isinstance(error, ToolError) else repr(error)
         elapsed_s = time.monotonic() - started_s
@@ -113,12 +134,16 @@ def _clean(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _diagnosed(
-    scenario: "Scenario", variables: Mapping[str, str], timeout_s: float
+    scenario: "Scenario",
+    variables: Mapping[str, str],
+    timeout_s: float,
+    stop: threading.Event | None,
 ) -> tuple[str, ...]:
     from diagnose.run import Options, diagnose
 
     family = "auto" if scenario.accelerator == "any" else scenario.accelerator
-    return _found(diagnose(Options(accelerator=family, timeout_s=timeout_s), variables))
+    options = Options(accelerator=family, timeout_s=timeout_s)
+    return _found(diagnose(options, variables, stop=stop))
 
 
 def _found(report: "Report") -> tuple[str, ...]:

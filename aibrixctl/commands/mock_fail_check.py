@@ -8,6 +8,7 @@ from aibrixctl import choices
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.result import Problem, Result
+from aibrixctl.signals import interruptible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,12 +54,13 @@ def check(
 
     wanted = _wanted(names or [])
     many = workers or len(os.sched_getaffinity(0))
+    timeout_s = duration("--timeout", timeout)
     done: list[Trip] = []
-    with session().reporter.progress("scenarios", len(wanted)) as progress:
-        for outcome in trips(wanted, duration("--timeout", timeout), many):
+    with interruptible() as stop, session().reporter.progress("scenarios", len(wanted)) as progress:
+        for outcome in trips(wanted, timeout_s, many, stop):
             done.append(outcome)
             progress.update(len(done), text=outcome.scenario)
-    return _result(done)
+    return _result(done, len(wanted), stop.exit_code)
 
 
 def _wanted(names: list[str]) -> list["Scenario"]:
@@ -85,28 +87,34 @@ def _wanted(names: list[str]) -> list["Scenario"]:
     return scenarios
 
 
-def _result(done: list["Trip"]) -> Result:
+def _result(done: list["Trip"], wanted: int, stopped: ExitCode) -> Result:
     failed = [trip for trip in done if not trip.passed]
     rows = [trip.to_json() for trip in done]
     data = {"scenarios": rows, "passed": len(done) - len(failed), "failed": len(failed)}
+    errors = []
+    if failed:
+        names = ", ".join(trip.scenario for trip in failed)
+        text = f"{len(failed)} of {len(done)} scenarios failed: {names}"
+        errors.append(Problem("mock.check", text))
+    if cut := len(done) < wanted:
+        text = f"stopped early: {len(done)} of {wanted} scenarios were checked"
+        errors.append(Problem("mock.interrupted", text))
 
     def view(console: "Console", wide: bool) -> None:
         from aibrixctl.render import table_of
 
-        console.print(table_of([_row(trip) for trip in done]))
+        if done:
+            console.print(table_of([_row(trip) for trip in done]))
         console.print(f"{len(done) - len(failed)} of {len(done)} passed")
 
-    if not failed:
-        return Result(data, rows=rows, record="scenario", view=view)
-    names = ", ".join(trip.scenario for trip in failed)
-    problem = Problem("mock.check", f"{len(failed)} of {len(done)} scenarios failed: {names}")
     return Result(
         data,
         rows=rows,
         record="scenario",
         view=view,
-        exit_code=ExitCode.FAULTS_FOUND,
-        errors=(problem,),
+        status="partial" if cut else "success",
+        exit_code=stopped if cut else ExitCode.FAULTS_FOUND if failed else ExitCode.OK,
+        errors=tuple(errors),
     )
 
 

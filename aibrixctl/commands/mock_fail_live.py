@@ -286,8 +286,9 @@ def _changed(folder: "Path", edit: Any, *, dry_run: bool) -> Result:
     data = options.summary(record) | {"dry_run": dry_run}
 
     def view(console: "Console", wide: bool) -> None:
+        would = "would be: " if dry_run else ""
         faults = ", ".join(data["faults"]) or "healthy"
-        console.print(f"{record.name}: {faults}", highlight=False)
+        console.print(f"{record.name}: {would}{faults}", highlight=False)
 
     return Result(data, view=view)
 
@@ -315,7 +316,7 @@ def stop(
     from mockfail.environment import folder_of, standing
 
     if (name is None) != every:
-        raise UsageError("option.missing", "name a mock, or give --all", hint="not both")
+        raise UsageError("option.missing", "name one mock, or give --all")
     folders = [folder for folder, _ in standing()] if name is None else [folder_of(name)]
     rows = [_stopped(folder, dry_run=dry_run) for folder in folders]
     warnings = tuple(
@@ -328,6 +329,8 @@ def stop(
     )
 
     def view(console: "Console", wide: bool) -> None:
+        if not rows:
+            console.print("no mocks")
         for row in rows:
             done = "would stop" if dry_run else "stopped" if row["was_there"] else "was not running"
             undone = f"; the preload file is {row['preload']}" if row["preload"] else ""

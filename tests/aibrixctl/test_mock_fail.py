@@ -234,6 +234,24 @@ def test_diagnose_finds_exactly_what_every_scenario_breaks(cli_json: Callable[..
     assert body["data"]["passed"] == len(scenarios.names())
 
 
+def test_an_interrupted_check_prints_what_was_proved(tmp_path: Path):
+    place = tmp_path / "checks"
+    place.mkdir()
+    both = ["xid-48", "gpu-driver-hang", "--workers", "2", "--timeout", "100s", "-o", "json"]
+    with subprocess.Popen(
+        [*PROGRAM, "check", *both], env=os.environ | {"TMPDIR": str(place)},
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        until(lambda: len(list(place.iterdir())) == 2)
+        until(lambda: len(list(place.iterdir())) == 1)  # the one that hangs is left
+        process.send_signal(signal.SIGINT)
+        body = json.loads(process.communicate(timeout=30)[0])
+    assert (process.returncode, body["status"]) == (130, "partial")
+    assert [trip["scenario"] for trip in body["data"]["scenarios"]] == ["xid-48"]
+    assert body["errors"][0]["code"] == "mock.interrupted"
+    assert not list(place.iterdir())
+
+
 def test_a_scenario_that_expects_something_else_fails_the_check(
     cli_json: Callable[..., Any], tmp_path: Path
 ):
