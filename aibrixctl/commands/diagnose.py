@@ -163,8 +163,10 @@ def _result(report: "Report") -> Result:
     found = verdict(report)
     errors: tuple[Problem, ...] = ()
     if found == "faults":
-        faults = sum(map(is_fault, report.findings))
-        errors = (Problem("diagnose.faults", f"{faults} fault{'s' if faults > 1 else ''} found"),)
+        codes = [finding.code for finding in report.findings if is_fault(finding)]
+        named = ", ".join(dict.fromkeys(codes))
+        text = f"{len(codes)} fault{'s' if len(codes) > 1 else ''} found: {named}"
+        errors = (Problem("diagnose.faults", text),)
     elif found == "no_access":
         hint = next(f.action for f in report.findings if is_fault(f))
         errors = (Problem("diagnose.no_access", "the driver refused access", hint=hint),)
@@ -228,19 +230,23 @@ def explain(
 
 
 def _draw_explanation(console: "Console", found: "Explanation") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
     from aibrixctl.diagnose_view import STYLES
 
     console.print(f"{found.code}: {found.title}", style="bold")
-    console.print(f"Severity     {found.severity}", style=STYLES[found.severity])
-    move = "move it away first" if found.move_workload else "may stay"
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("Severity", Text(found.severity, STYLES[found.severity]))
     for label, text in (
         ("Meaning", found.meaning),
         ("Detected by", found.detected_by),
         ("What to do", found.action),
-        ("Workload", move),
+        ("Workload", "move it away first" if found.move_workload else "may stay"),
         ("Source", found.source),
     ):
-        console.print(f"{label:<12} {text}")
+        grid.add_row(label, Text(text))
+    console.print(grid)
 
 
 @command(

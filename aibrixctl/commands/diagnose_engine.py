@@ -138,8 +138,9 @@ def _errors(report: "Report", verdict: Verdict) -> tuple[Problem, ...]:
 
     url = report.devices[0].name
     if verdict == "faults":
-        codes = ", ".join(finding.code for finding in report.findings if is_fault(finding))
-        return (Problem("diagnose.faults", f"faults found: {codes}", url),)
+        codes = [finding.code for finding in report.findings if is_fault(finding)]
+        text = f"{len(codes)} fault{'s' if len(codes) > 1 else ''} found: {', '.join(codes)}"
+        return (Problem("diagnose.faults", text, url),)
     if verdict == "no_access":
         refused = report.facts["engine"]["access_refused"]
         if refused:

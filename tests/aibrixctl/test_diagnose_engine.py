@@ -62,7 +62,7 @@ def test_a_wedged_engine_is_exit_10_with_meaning_and_action(cli: Callable[..., A
     assert outcome.code == 10
     for text in ("FATAL", "ENGINE-WEDGED", url, "canary no whole answer within 1 s", "restart it"):
         assert text in outcome.out
-    assert "faults found: ENGINE-WEDGED" in outcome.err
+    assert "1 fault found: ENGINE-WEDGED" in outcome.err
 
 
 def test_findings_are_the_records_of_json_lines(cli: Callable[..., Any]) -> None:
