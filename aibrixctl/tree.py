@@ -32,7 +32,8 @@ class Branch:
 
 
 TREE = Branch(
-    "Profile LLM serving on mixed GPU fleets, and plan the cheapest mix within the SLO.",
+    "Profile LLM serving on mixed GPU fleets, plan the cheapest mix within the SLO, and find and "
+    "inject faults of GPUs and NPUs.",
     {
         "profile": Branch(
             "Measure what each GPU type serves within the SLO.",
