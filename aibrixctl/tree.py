@@ -195,7 +195,10 @@ class LazyGroup(TyperGroup):
         name, member, rest = super().resolve_command(ctx, args)
         if isinstance(member, LazyGroup) and member.branch.default and not _names_one(rest):
             function = function_of(member.branch.default)
-            member = command_of(cast(str, name), function, member.branch.children)
+            default = command_of(cast(str, name), function, member.branch.children)
+            if rest or not ctx.resilient_parsing:
+                return name, default, rest
+            member.params = default.params  # a shell completes both its commands and its options
         return name, member, rest
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
