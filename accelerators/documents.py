@@ -111,8 +111,13 @@ def dump_json(document: Any) -> str:
 
 
 @contextlib.contextmanager
-def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn an OSError of the block into a ToolError that names the path and what to do."""
+def write_errors(path: str | os.PathLike[str], hint: str = "") -> Iterator[None]:
+    """Turn an OSError of the block into a ToolError that names the path and what to do.
+
+    Args:
+        path: what is written.
+        hint: what to do where the disk is not full.
+    """
     try:
         yield
     except BrokenPipeError:
@@ -122,7 +127,7 @@ def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ToolError(
             "file.disk_full" if full else "file.unwritable",
             f"cannot write {path}: {error.strerror}",
-            hint="free some space and run the command again" if full else "",
+            hint="free some space and run the command again" if full else hint,
             target=str(path),
         ) from error
 

@@ -152,7 +152,7 @@ def _indices(targets: Targets, count: int, what: str, owner: str) -> Iterable[in
     missing = [index for index in wanted if index >= count]
     if missing:
         hint = "--node chooses another node; --device moves a scenario to another device"
-        text = f"{owner} has {what} 0 to {count - 1}; the scenario is about {missing[0]}"
+        text = f"{owner} has {what} 0 to {count - 1}, not {missing[0]}"
         raise UsageError("scenario.node", text, hint=hint)
     return wanted
 

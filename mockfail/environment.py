@@ -194,13 +194,14 @@ def create(folder: Path, record: Record, *, shared: bool = False) -> Mock:
         MockUsageError: there is one of this name.
         ToolError: it can't be written.
     """
-    with write_errors(folder):
+    own = "set XDG_RUNTIME_DIR to a folder of your own"
+    with write_errors(folder, "" if shared else own):
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o755 if shared else 0o700)
         if folder.parent.stat().st_uid != os.geteuid():
             raise MockError(
                 "mock.foreign",
                 f"{folder.parent} belongs to someone else",
-                hint="set XDG_RUNTIME_DIR to a folder of your own",
+                hint=own,
                 target=str(folder.parent),
             )
         if _runs(folder):

@@ -237,6 +237,13 @@ def test_what_the_state_can_not_hold_leaves_everything_as_it_was(tmp_path: Path)
     assert not (tmp_path / "other").exists()
 
 
+def test_a_place_that_can_not_be_written_says_how_to_choose_another(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ToolError, match="cannot write") as refused:
+        made(tmp_path / "file" / "lab", "gpus.0.xid=63")
+    assert "XDG_RUNTIME_DIR" in refused.value.hint
+
+
 def test_a_change_that_can_not_be_written_whole_is_taken_back(tmp_path: Path):
     folder = tmp_path / "lab"
     made(folder, "gpus.0.xid=63")
