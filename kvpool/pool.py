@@ -6,7 +6,7 @@ turns that into the error which a command shows.
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from kvpool.entry import Entry, PoolFacts, Value
 from kvpool.errors import UnsupportedError
@@ -111,6 +111,21 @@ def open_pool(
         KvPoolError: what answers is not such a pool; or its package is not installed.
     """
     place = parse_pool_url(url) if isinstance(url, str) else url
+    connection: dict[str, Any] = {
+        "password": password,
+        "ca_file": ca_file,
+        "insecure": insecure,
+        "timeout_s": timeout_s,
+    }
+    match place.scheme:
+        case "lmcache+redis":
+            from kvpool.lmcache_redis import open_lmcache_redis
+
+            return open_lmcache_redis(place, **connection)
+        case "lmcache+file":
+            from kvpool.lmcache_file import LmcacheFilePool
+
+            return LmcacheFilePool(place)
     raise UnsupportedError("kv.scheme", f"no backend for {place.scheme} yet", target=str(place))
 
 

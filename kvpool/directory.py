@@ -1,0 +1,173 @@
+"""What the pools that live in a directory share: walking, looking, writing whole or not at all."""
+
+import contextlib
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from kvpool.entry import PoolFacts
+from kvpool.errors import KvPoolError, KvPoolUsageError
+from kvpool.url import PoolUrl
+
+_Item = TypeVar("_Item")
+OWN_PREFIX = ".aibrixctl-"
+"""What our own temporary files begin with; no reader of a pool takes such a file."""
+
+
+def existing_directory(url: PoolUrl) -> Path:
+    """Return the directory of a pool.
+
+    Raises:
+        KvPoolUsageError: it is missing, is no directory or can't be read.
+    """
+    path = Path(url.path)
+    reason = ""
+    if not path.exists():
+        reason = "there is no such directory"
+    elif not path.is_dir():
+        reason = "it is no directory"
+    elif not os.access(path, os.R_OK | os.X_OK):
+        reason = "it can't be read: Permission denied"
+    if reason:
+        raise KvPoolUsageError("kv.directory", f"{path}: {reason}", target=str(url))
+    return path
+
+
+def describe(root: Path, backend: str) -> PoolFacts:
+    """Return how full the file system of a directory is."""
+    with reading(root):
+        disk = os.statvfs(root)
+    capacity_bytes = disk.f_blocks * disk.f_frsize
+    return PoolFacts(
+        backend=backend,
+        used_bytes=capacity_bytes - disk.f_bfree * disk.f_frsize,
+        capacity_bytes=capacity_bytes,
+        writable=os.access(root, os.W_OK),
+        details={"free_bytes": disk.f_bavail * disk.f_frsize, "free_inodes": disk.f_favail},
+    )
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into an error that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise KvPoolError(
+            "kv.file.unreadable", f"cannot read {path}: {error.strerror}", target=str(path)
+        ) from error
+
+
+def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """Yield lists of at most ``size`` items."""
+    source = iter(items)
+    while batch := list(islice(source, size)):
+        yield batch
+
+
+def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield every file below a directory, as its path from there and what ``stat`` says.
+
+    One folder is open per level, and links are not followed. What vanishes meanwhile is left out.
+
+    Raises:
+        KvPoolError: a folder can't be read.
+    """
+    with reading(root):
+        folder = os.scandir(root)
+    prefix_length = len(str(root)) + 1
+    open_folders = [folder]
+    try:
+        while open_folders:
+            item = next(open_folders[-1], None)
+            if item is None:
+                open_folders.pop().close()
+            elif item.is_dir(follow_symlinks=False):
+                with reading(Path(item.path)), contextlib.suppress(FileNotFoundError):
+                    open_folders.append(os.scandir(item.path))
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    yield item.path[prefix_length:], item.stat(follow_symlinks=False)
+    finally:
+        for folder in open_folders:
+            folder.close()
+
+
+def look(path: Path) -> os.stat_result | None:
+    """Return what ``stat`` says of a regular file; None where there is none."""
+    try:
+        found = path.lstat()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise KvPoolError(
+            "kv.file.unreadable", f"cannot read {path}: {error.strerror}", target=str(path)
+        ) from error
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def read_start(path: str | os.PathLike[str], count: int) -> bytes:
+    """Return the first bytes of a file, without marking it as used where that is allowed.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME)
+    except PermissionError:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(handle, count)
+    finally:
+        os.close(handle)
+
+
+def write_whole(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file that appears under its name only when all of it is on the disk.
+
+    Raises:
+        KvPoolError: the disk is full, or the folder can't be written; nothing is left behind.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=OWN_PREFIX)
+        with os.fdopen(handle, "wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise KvPoolError(
+            "kv.file.disk_full" if full else "kv.file.unwritable",
+            f"cannot write {path}: {error.strerror}",
+            hint="free some space, or take another target" if full else "",
+            target=str(path),
+        ) from error
+
+
+def remove(path: Path) -> bool:
+    """Remove a file; return whether there was one.
+
+    Raises:
+        KvPoolError: it can't be removed.
+    """
+    try:
+        path.unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise KvPoolError(
+            "kv.file.unwritable", f"cannot remove {path}: {error.strerror}", target=str(path)
+        ) from error
+    return True
