@@ -126,6 +126,22 @@ def open_pool(
             from kvpool.lmcache_file import LmcacheFilePool
 
             return LmcacheFilePool(place)
+        case "lm":
+            from kvpool.lm_server import LmServerPool
+
+            return LmServerPool(place, timeout_s)
+        case "aibrix+shfs":
+            from kvpool.aibrix_shfs import AibrixShfsPool
+
+            return AibrixShfsPool(place)
+        case "aibrix+rocksdb":
+            from kvpool.aibrix_rocksdb import AibrixRocksdbPool
+
+            return AibrixRocksdbPool(place)
+        case "aibrix+redis":
+            from kvpool.placement import open_aibrix_placement
+
+            return open_aibrix_placement(place, **connection)
     raise UnsupportedError("kv.scheme", f"no backend for {place.scheme} yet", target=str(place))
 
 
