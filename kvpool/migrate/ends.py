@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from accelerators.documents import write_errors
-from kvpool import lmcache, lmcache_file
+from kvpool import aibrix, lmcache, lmcache_file
 from kvpool.errors import KvPoolError, KvPoolUsageError, UnsupportedError
 from kvpool.migrate.changes import RedisChanges
 from kvpool.migrate.directory_side import DirectorySide, Layout
@@ -72,8 +72,12 @@ class End(Protocol):
         """Whether its entries can vanish at a set time."""
         ...
 
-    def side(self, *, durable: bool = False) -> Side:
-        """Open a session; ``durable`` ones wait until what they commit is on the disk."""
+    def reader(self) -> Side:
+        """Open a session for reading entries, and for removing them."""
+        ...
+
+    def writer(self, *, durable: bool = False) -> Side:
+        """Open a session for writing; ``durable`` ones wait until it is on the disk."""
         ...
 
     def why_no_source(self, *, delete: bool) -> str:
@@ -128,9 +132,13 @@ class RedisEnd:
         self.pool = open_pool(url, **vars(access))
         self._control = self._open()
 
-    def side(self, *, durable: bool = False) -> Side:
-        """Open a session; how durable a write is, is the server's own setting."""
-        return RedisSide(self._open)
+    def reader(self) -> Side:
+        """Open a session for reading."""
+        return RedisSide(self._open, eager=True)
+
+    def writer(self, *, durable: bool = False) -> Side:
+        """Open a session for writing; how durable that is, is the server's own setting."""
+        return RedisSide(self._open, eager=False)
 
     def why_no_source(self, *, delete: bool) -> str:
         """Refuse to remove from a replica, and nodes of a Redis Cluster."""
@@ -212,8 +220,12 @@ class DirectoryEnd:
         self.url, self.pool, self._layout = url, pool, layout
         self._root = Path(url.path)
 
-    def side(self, *, durable: bool = False) -> Side:
-        """Open a session."""
+    def reader(self) -> Side:
+        """Open a session for reading."""
+        return DirectorySide(self._layout)
+
+    def writer(self, *, durable: bool = False) -> Side:
+        """Open a session for writing."""
         return DirectorySide(self._layout, durable=durable)
 
     def why_no_source(self, *, delete: bool) -> str:
@@ -306,7 +318,9 @@ def open_end(url: str, access: Access, *, create: bool = False) -> End:
         return DirectoryEnd(
             place, pool, Layout(lambda key: root / lmcache.file_name(key), _file_header)
         )
-    return DirectoryEnd(place, pool, Layout(lambda key: root / key, lambda start, size: 0))
+    return DirectoryEnd(
+        place, pool, Layout(lambda key: root / aibrix.block_path(key), lambda start, size: 0)
+    )
 
 
 def check_pair(source: End, target: End) -> None:
@@ -369,9 +383,9 @@ def _file_header(start: bytes, size: int) -> int | None:
 
 
 _WHY_NOT: Final = {
-    "lm": "its protocol has no way to remove an entry or to see its age, and only LMCache's "
-    "own server speaks it",
-    "aibrix+rocksdb": "its files belong to the one process that has them open",
+    "lm": "LMCache's own server does not tell which entries it has, and is read only",
+    "aibrix+rocksdb": "a block's time of writing, from which the engine tells its age, can't be "
+    "kept",
     "aibrix+redis": "it holds placement metadata only; the data can only be reached over RDMA",
     "mooncake": "its master moves segments itself: aibrixctl kv drain",
     "vineyard": "its objects name the node they live on; vineyard's own migrate moves them",

@@ -23,6 +23,8 @@ from kvpool.redis_wire import RefusalError, command
 
 LOCK_KEY: Final = "aibrixctl:migration-lock"
 _LEASE_S: Final = 30.0
+_ENDED: Final = "ZX"
+"""States of a process that was killed and that nobody has asked about yet."""
 _live: set[str] = set()
 """Tokens of the locks that this process holds."""
 
@@ -165,11 +167,12 @@ def _boot_id() -> str:
 
 
 def _started(pid: int) -> str:
-    """Return when a process started, in ticks since boot; empty when there is none."""
+    """Return when a process started, in ticks since boot; empty when none of that number runs."""
     try:
         # The name of the program, in brackets, may itself hold blanks and brackets.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+        state, *numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if state in _ENDED else numbers[18]
+    except (OSError, ValueError, IndexError):
         return ""
 
 

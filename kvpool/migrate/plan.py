@@ -1,30 +1,22 @@
 """What a migration would do: every entry of the source, looked at beside the target's."""
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kvpool.entry import Entry
 from kvpool.errors import KvPoolUsageError
+from kvpool.lmcache import pack_header
 from kvpool.migrate.ends import End
 from kvpool.migrate.journal import Fate, Journal
 from kvpool.migrate.locks import LOCK_KEY
 from kvpool.migrate.side import Look, Side
+from kvpool.selection import Selection
 
 _EXAMPLES = 5
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which entries to move: those of some models, or all without any named."""
-
-    models: Collection[str] = ()
-
-    def takes(self, model: str | None) -> bool:
-        """Return whether entries of a model are to be moved."""
-        return not self.models or model in self.models
 
 
 @dataclass
@@ -33,7 +25,7 @@ class Plan:
 
     Attributes:
         entries, bytes: what is to be moved.
-        models: bytes of it per model.
+        models: bytes of it per model, or per namespace where entries name no model.
         present_entries, present_bytes: of these, what the target has under the same key with the
             same length and header; whether it is the same is told by reading both.
         conflicts: of these, keys under which the target has something else.
@@ -112,10 +104,10 @@ class Planner:
             KvPoolError: a pool went away or refused.
         """
         plan = Plan(free_bytes=self._target.room().free_bytes)
-        here, there = self._source.side(), self._target.side()
+        here, there = self._source.reader(), self._target.writer()
         seen = 0
         try:
-            for batch in self._source.pool.scan():
+            for batch in self._source.pool.scan(depth="headers"):
                 if stop.is_set():
                     break
                 wanted = [entry for entry in batch if self._is_wanted(plan, entry)]
@@ -142,8 +134,7 @@ class Planner:
             case "undecodable":
                 plan.undecodable += 1
             case "whole":
-                if self._selection.takes(entry.model):
-                    plan.models[entry.model or ""] += 0
+                if self._selection.holds(entry, time.time()):
                     return True
                 plan.left_out += 1
         return False
@@ -159,10 +150,13 @@ class Planner:
         if not wanted:
             return
         keys = [entry.key for entry in wanted]
-        looks = here.look(keys), there.look(keys)
-        here.leave()
+        looks = [_look_of(entry) for entry in wanted]
+        if None in looks:
+            looks = here.look(keys)
+            here.leave()
+        others = there.look(keys)
         there.leave()
-        for entry, look, other in zip(wanted, *looks, strict=True):
+        for entry, look, other in zip(wanted, looks, others, strict=True):
             if look is None:
                 continue  # gone since it was listed
             size = look.value_bytes + len(look.header)
@@ -179,7 +173,7 @@ class Planner:
     def _count(self, plan: Plan, entry: Entry, look: Look, other: Look | None, size: int) -> None:
         plan.entries += 1
         plan.bytes += size
-        plan.models[entry.model or ""] += size
+        plan.models[entry.model or entry.namespace or ""] += size
         plan.expiring += look.expires
         if other is None:
             plan.needed_bytes += self._target.footprint_bytes(entry.key, look)
@@ -200,3 +194,11 @@ class Planner:
                 hint="--drop-expiry copies them for good",
                 target=str(self._target.url),
             )
+
+
+def _look_of(entry: Entry) -> Look | None:
+    """Return what a scan already told of an entry; None where it told too little."""
+    if entry.header is None or entry.value_bytes is None:
+        return None
+    expires_ms = round((entry.expires_s or 0) * 1000)
+    return Look(entry.value_bytes, pack_header(entry.header), expires_ms, expires_ms)

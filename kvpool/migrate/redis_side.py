@@ -6,92 +6,129 @@ makes the server itself say whether anybody touched the entries since they were 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from kvpool import lmcache
 from kvpool.migrate.side import Look, Piece
-from kvpool.migrate.wire import Buffer, BulkConnection, OutOfStepError, value_of
-from kvpool.redis_wire import RefusalError, command
+from kvpool.migrate.wire import Buffer, BulkConnection, OutOfStepError, framed_bytes, value_of
+from kvpool.redis_wire import RefusalError, argument, command, opening
 
 _DATA: Final = lmcache.DATA_SUFFIX.encode()
 _HEADER: Final = lmcache.HEADER_SUFFIX.encode()
-_GONE: Final = -2
-_FOREVER: Final = -1
+_GET: Final = opening(b"GET", more=1)
+_GETRANGE: Final = opening(b"GETRANGE", more=3)
+_SET: Final = opening(b"SET", more=2)
+_SET_UNTIL: Final = opening(b"SET", more=4)
+_STRLEN: Final = opening(b"STRLEN", more=1)
+_ABSOLUTE: Final = opening(b"PEXPIRETIME", more=1)
+_RELATIVE: Final = opening(b"PTTL", more=1)
+_NONE: Final = (b"", b"", b"")
 _MULTI: Final = command("MULTI")
 _EXEC: Final = command("EXEC")
 
 
-def halves(key: str) -> tuple[bytes, bytes]:
-    """Return the Redis keys of an entry: its value's, and its header's, which makes it exist."""
-    name = key.encode("utf-8", "surrogateescape")
-    return name + _DATA, name + _HEADER
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """The two keys of an entry, framed as arguments: its value's and its header's."""
+
+    data: bytes
+    header: bytes
+
+
+def _name_of(key: str) -> _Name:
+    stem = key.encode("utf-8", "surrogateescape")
+    return _Name(argument(stem + _DATA), argument(stem + _HEADER))
 
 
 class RedisSide:
-    """A session with a Redis server."""
+    """A session with a Redis server.
+
+    Args:
+        connect: opens a connection.
+        eager: ask all about entries at once, since most will be there; else first whether they
+            are.
+    """
 
     keeps_expiry = True
 
-    def __init__(self, connect: Callable[[], BulkConnection]):
+    def __init__(self, connect: Callable[[], BulkConnection], *, eager: bool):
         self._connect = connect
         self._redis = connect()
-        self._absolute: bool | None = None
+        self._eager = eager
+        self._names: dict[str, _Name] = {}
+        # PEXPIRETIME came with Redis 7.0.
+        answer = self._redis.pipeline([command("PEXPIRETIME", _DATA)], 1)[0]
+        self._expiry = _RELATIVE if isinstance(answer, RefusalError) else _ABSOLUTE
         self._queue: list[Buffer] = [_MULTI]
         self._count = 0
         self._begun = False
 
     def look(self, keys: Sequence[str]) -> list[Look | None]:
         """Watch entries and return what each is now."""
-        names = [halves(key) for key in keys]
-        self._redis.ask("WATCH", *chain.from_iterable(names))
-        if self._absolute is None:
-            # PEXPIRETIME came with Redis 7.0.
-            answer = self._redis.pipeline([command("PEXPIRETIME", names[0][0])], 1)[0]
-            self._absolute = not isinstance(answer, RefusalError)
-        if self._absolute:
-            return self._look(names, "PEXPIRETIME", 0)
-        return self._look(names, "PTTL", self._now_ms())
+        self._names = {key: _name_of(key) for key in keys}
+        names = list(self._names.values())
+        headers = [name.header for name in names]
+        watch = b"".join(
+            [opening(b"WATCH", more=2 * len(names)), *headers, *(name.data for name in names)]
+        )
+        headers_of = b"".join([opening(b"MGET", more=len(names)), *headers])
+        if self._eager:
+            sizes = _sizes(names, self._expiry)
+            self._redis.send([watch, headers_of, sizes])
+            found_headers = self._headers()
+            return self._entries(found_headers, self._redis.lines(3 * len(names)))
+        self._redis.send([watch, headers_of])
+        found_headers = self._headers()
+        there = [name for name, header in zip(names, found_headers, strict=True) if header]
+        if there:
+            self._redis.send([_sizes(there, self._expiry)])
+        found = iter(self._redis.lines(3 * len(there)) if there else [])
+        lines = [
+            line
+            for header in found_headers
+            for line in ((next(found), next(found), next(found)) if header else _NONE)
+        ]
+        return self._entries(found_headers, lines)
 
     def fetch(self, pieces: Sequence[Piece], buffer: memoryview) -> list[memoryview]:
         """Read pieces of values with as many commands in one go."""
-        commands = []
-        for piece in pieces:
-            name = halves(piece.key)[0]
-            last = piece.offset + piece.length - 1
-            commands.append(
-                command("GET", name)
-                if piece.whole
-                else command("GETRANGE", name, piece.offset, last)
-            )
-        self._redis.send([b"".join(commands)])
+        self._redis.send([b"".join(self._question(piece) for piece in pieces)])
         try:
             return self._redis.bulks_into([piece.length for piece in pieces], buffer)
         except OutOfStepError:
             self._reconnect()
             raise
 
+    def _question(self, piece: Piece) -> bytes:
+        name = self._name(piece.key).data
+        if piece.whole:
+            return _GET + name
+        last = piece.offset + piece.length - 1
+        return _GETRANGE + name + argument(b"%d" % piece.offset) + argument(b"%d" % last)
+
     def put(self, key: str, look: Look, framed: Iterable[memoryview]) -> None:
         """Queue the commands that store an entry; pieces of a value are sent at once."""
-        data, header = halves(key)
+        name = self._name(key)
         expiry = _expiry(look.data_expires_ms)
-        head = b"*%d\r\n$3\r\nSET\r\n$%d\r\n%b\r\n" % (5 if expiry else 3, len(data), data)
+        head = (_SET_UNTIL if expiry else _SET) + name.data
         pieces = iter(framed)
         first = next(pieces)
-        if len(value_of(first)) == look.value_bytes:
-            self._queue += [head, first, expiry]
+        if len(first) == framed_bytes(look.value_bytes):
+            self._queue += [head, first]
         else:
             self._flush()
             try:
                 self._redis.send([head, b"$%d\r\n" % look.value_bytes, value_of(first)])
                 for piece in pieces:
                     self._redis.send([value_of(piece)])
-                self._redis.send([b"\r\n", expiry])
+                self._redis.send([b"\r\n"])
             except OutOfStepError:
                 self._reconnect()  # half a command was sent
                 raise
-        until = (b"PXAT", look.header_expires_ms) if look.header_expires_ms else ()
-        self._queue.append(command("SET", header, look.header, *until))
+        until = _expiry(look.header_expires_ms)
+        rest = (_SET_UNTIL if until else _SET) + name.header + argument(look.header) + until
+        self._queue.append(expiry + rest)
         self._count += 2
 
     def commit(self) -> bool:
@@ -116,14 +153,19 @@ class RedisSide:
 
     def leave(self, remove: Sequence[str] = ()) -> bool:
         """Ask by an (else empty) transaction whether an entry was touched, and remove some."""
-        doomed = [name for key in remove for name in reversed(halves(key))]
-        commands = [_MULTI, *([command("UNLINK", *doomed)] if doomed else []), _EXEC]
-        self._redis.send(commands)
-        return self._outcome(len(commands) - 2)
+        doomed = [self._name(key) for key in remove]
+        removal = [opening(b"UNLINK", more=2 * len(doomed))] if doomed else []
+        for name in doomed:
+            removal += [name.header, name.data]
+        self._redis.send([_MULTI, *removal, _EXEC])
+        return self._outcome(1 if doomed else 0)
 
     def close(self) -> None:
         """Close the connection."""
         self._redis.close()
+
+    def _name(self, key: str) -> _Name:
+        return self._names.get(key) or _name_of(key)
 
     def _reconnect(self) -> None:
         self._redis.close()
@@ -142,51 +184,53 @@ class RedisSide:
 
     def _outcome(self, commands: int) -> bool:
         """Read the answers to MULTI, some commands and EXEC; False when WATCH forbade it."""
-        *queued, outcome = self._redis.answers(commands + 2)
-        done = outcome if isinstance(outcome, list) else []
-        for answer in (*queued, *done, outcome):
+        *queued, outcome = self._redis.lines(commands + 2)
+        for line in (*queued, outcome):
+            if line[:1] == b"-":
+                raise self._redis.refused(RefusalError(line[1:].decode("utf-8", "replace")))
+        if outcome == b"*-1":
+            return False
+        for line in self._redis.lines(commands) if commands else ():
+            if line[:1] == b"-":
+                raise self._redis.refused(RefusalError(line[1:].decode("utf-8", "replace")))
+        return True
+
+    def _headers(self) -> list[bytes | None]:
+        """Read the answers to WATCH and MGET."""
+        for answer in (answers := self._redis.answers(2)):
             if isinstance(answer, RefusalError):
                 raise self._redis.refused(answer)
-        return outcome is not None
+        return list(answers[1])
 
-    def _look(
-        self, names: Sequence[tuple[bytes, bytes]], ask_expiry: str, base_ms: int
+    def _entries(
+        self, headers: Sequence[bytes | None], lines: Sequence[bytes]
     ) -> list[Look | None]:
-        commands = [
-            question
-            for data, header in names
-            for question in (
-                command("STRLEN", data),
-                command("GETRANGE", header, 0, lmcache.MOST_HEADER_BYTES),
-                command(ask_expiry, data),
-                command(ask_expiry, header),
-            )
-        ]
-        self._redis.send([b"".join(commands)])
-        answers = self._redis.answers(len(commands))
-        for answer in answers:
-            if isinstance(answer, RefusalError) and answer.word != "WRONGTYPE":
-                raise self._redis.refused(answer)
-        return [_entry(answers[at : at + 4], base_ms) for at in range(0, len(answers), 4)]
+        """Return what headers, lengths and expiries say; None without either half."""
+        base_ms = 0 if self._expiry == _ABSOLUTE else self._now_ms()
+        looks: list[Look | None] = []
+        for index, header in enumerate(headers):
+            length, *expiries = lines[3 * index : 3 * index + 3]
+            if not header or b":-2" in expiries or length[:1] != b":":
+                looks.append(None)  # a half is missing, or is no string
+                continue
+            data_ms, header_ms = (0 if at == b":-1" else base_ms + int(at[1:]) for at in expiries)
+            looks.append(Look(int(length[1:]), header, data_ms, header_ms))
+        return looks
 
     def _now_ms(self) -> int:
         seconds, micros = self._redis.ask("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
 
-def _entry(answers: list[Any], base_ms: int) -> Look | None:
-    """Return what four answers say; None when a half is missing or no string."""
-    length, header, data_ms, header_ms = answers
-    if not isinstance(length, int) or not isinstance(header, bytes):
-        return None
-    if _GONE in (data_ms, header_ms):
-        return None
-    return Look(length, header, _absolute(data_ms, base_ms), _absolute(header_ms, base_ms))
-
-
-def _absolute(answer_ms: int, base_ms: int) -> int:
-    return 0 if answer_ms == _FOREVER else base_ms + answer_ms
+def _sizes(names: Sequence[_Name], expiry: bytes) -> bytes:
+    """Return the commands for length and expiries of entries."""
+    return b"".join(
+        part
+        for name in names
+        for part in (_STRLEN, name.data, expiry, name.data, expiry, name.header)
+    )
 
 
 def _expiry(at_ms: int) -> bytes:
+    """Return the last two arguments of a SET that vanishes at a time; nothing for never."""
     return b"$4\r\nPXAT\r\n$%d\r\n%d\r\n" % (len(str(at_ms)), at_ms) if at_ms else b""

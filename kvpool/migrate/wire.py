@@ -17,6 +17,7 @@ from kvpool.url import PoolUrl
 
 Buffer = bytes | memoryview
 _BUFFERS_PER_CALL: Final = 512  # the kernel takes 1,024 (IOV_MAX)
+_ANSWER_BYTES: Final = 16384
 _HEAD_BYTES: Final = 24  # "$", 20 digits at most, CRLF
 
 
@@ -43,13 +44,12 @@ class BulkConnection(Connection):
         Raises:
             PoolUnreachableError: the server is gone, or takes nothing for too long.
         """
-        rest = [part for part in parts if len(part)]
         try:
             if isinstance(self._socket, ssl.SSLSocket):
-                for part in rest:
+                for part in parts:
                     self._socket.sendall(part)
             else:
-                self._send_vectors(rest)
+                self._send_vectors(list(parts))
         except OSError as error:
             raise self._gone(_timeout(error)) from error
 
@@ -61,6 +61,17 @@ class BulkConnection(Connection):
         """
         try:
             return [self._answer() for _ in range(count)]
+        except (OSError, EOFError) as error:
+            raise self._gone(_timeout(error)) from error
+
+    def lines(self, count: int) -> list[bytes]:
+        """Return the next answers where each is known to be one line, such as a number.
+
+        Raises:
+            PoolUnreachableError: the server is gone.
+        """
+        try:
+            return self._lines(count)
         except (OSError, EOFError) as error:
             raise self._gone(_timeout(error)) from error
 
@@ -77,7 +88,7 @@ class BulkConnection(Connection):
 
         Args:
             lengths: of the values, in the order of their commands.
-            buffer: long enough for them and ``framing_bytes`` of each.
+            buffer: as long as their ``framed_bytes`` together.
 
         Raises:
             OutOfStepError: a value has another length, or is gone.
@@ -103,15 +114,22 @@ class BulkConnection(Connection):
                 return [buffer[a:b] for a, b in zip(starts, ends, strict=True)]
             have += self._receive(buffer[have:total])
 
+    def _more(self) -> None:
+        # Answers other than values are short; room for more would be mapped and unmapped each time.
+        data = self._socket.recv(_ANSWER_BYTES)
+        if not data:
+            raise EOFError("the server closed the connection")
+        self._buffer = self._buffer[self._at :] + data
+        self._at = 0
+
     def _send_vectors(self, rest: list[Buffer]) -> None:
-        first = 0
-        while first < len(rest):
-            sent = self._socket.sendmsg(rest[first : first + _BUFFERS_PER_CALL])
-            while first < len(rest) and sent >= len(rest[first]):
-                sent -= len(rest[first])
-                first += 1
-            if sent:
-                rest[first] = memoryview(rest[first])[sent:]
+        for first in range(0, len(rest), _BUFFERS_PER_CALL):
+            group = rest[first : first + _BUFFERS_PER_CALL]
+            left = sum(map(len, group)) - self._socket.sendmsg(group)
+            if left:
+                # A time-out or a signal cut the call short, which is rare.
+                for part in _tail(group, left):
+                    self._socket.sendall(part)
 
     def _take(self, view: memoryview) -> int:
         """Move what was received with earlier answers into a buffer; return how much."""
@@ -141,6 +159,23 @@ class BulkConnection(Connection):
 def value_of(framed: memoryview) -> memoryview:
     """Return the value inside ``$LENGTH CRLF value CRLF``."""
     return framed[bytes(framed[:_HEAD_BYTES]).index(b"\n") + 1 : -2]
+
+
+def _tail(parts: Sequence[Buffer], left: int) -> list[memoryview]:
+    """Return the last ``left`` bytes of some buffers."""
+    tail: list[memoryview] = []
+    for part in reversed(parts):
+        if not left:
+            break
+        count = min(left, len(part))
+        tail.insert(0, memoryview(part)[len(part) - count :])
+        left -= count
+    return tail
+
+
+def framed_bytes(length: int) -> int:
+    """Return how long ``$LENGTH CRLF value CRLF`` is."""
+    return length + len(str(length)) + 5
 
 
 def _timeout(error: Exception) -> Exception:
