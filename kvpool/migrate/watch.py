@@ -7,7 +7,7 @@ from typing import Final
 from kvpool.lmcache import make_entry
 from kvpool.migrate.changes import RedisChanges
 from kvpool.migrate.ends import End
-from kvpool.migrate.journal import OPEN, Journal
+from kvpool.migrate.journal import OPEN, Fate, Journal
 from kvpool.selection import Selection
 
 _CHECK: Final = 256
@@ -60,16 +60,20 @@ class Watch:
         return reopened
 
     def find_new(self, selection: Selection) -> int:
-        """Plan entries of a directory that were written since it was listed."""
-        if self._changes is not None:
-            return 0
+        """Plan entries that were written since the source was listed; return how many.
+
+        One that was moved, or had vanished, and is back, counts as written.
+        """
         found = 0
         for batch in self._source.pool.scan():
             whole = [e for e in batch if e.state == "whole" and selection.holds(e, time.time())]
             known = self._journal.fates([entry.key for entry in whole])
             fresh = [entry for entry in whole if entry.key not in known]
             self._journal.add((e.key, e.bytes, "pending", "") for e in fresh)
-            found += len(fresh)
+            back = {fate: [n for n, was in known.values() if was == fate] for fate in _ABSENT}
+            self._journal.reopen(back["moved"])
+            self._journal.reopen(back["gone"], ours=False)
+            found += len(fresh) + sum(map(len, back.values()))
         return found
 
     def _reopen(self, keys: list[str]) -> int:
@@ -94,6 +98,7 @@ class Watch:
 
 
 _COPIED: Final = ("copied", "same", "moved")
+_ABSENT: Final[tuple[Fate, ...]] = ("moved", "gone")
 _RETRIED: Final = ("gone", "kept")
 
 

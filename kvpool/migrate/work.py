@@ -73,10 +73,12 @@ class Work:
             self._evicted = self._target.room().evicted
             if self._journal.resumed:
                 self._catch_up(report)
-            for number in range(PASSES):
+            for _ in range(PASSES):
                 self._pass()
-                if self._stop.is_set() or not self._changed(last=number == PASSES - 1):
+                if self._stop.is_set() or not self._reopened():
                     break
+            else:
+                self._journal.give_up()
         except ToolError as error:
             report.error = error
         report.elapsed_s = time.monotonic() - start_s
@@ -92,6 +94,7 @@ class Work:
 
     def _catch_up(self, report: Report) -> None:
         """See what changed while no run was watching."""
+        self._watch.find_new(self._selection)
         if self._options.verify == "full":
             self._journal.reopen_copied()
         else:
@@ -101,14 +104,13 @@ class Work:
                 "--verify full reads them again"
             )
 
-    def _changed(self, *, last: bool) -> int:
-        """Reopen what changed at the source since it was copied; return how many entries."""
-        changed = self._watch.poll(self._selection)
+    def _reopened(self) -> bool:
+        """Reopen what changed at the source since it was copied; return whether anything is."""
+        self._watch.poll(self._selection)
         if self._source.url.is_local:
-            changed += self._watch.compare() + self._watch.find_new(self._selection)
-        if changed and last:
-            self._journal.give_up()
-        return changed
+            self._watch.compare()
+            self._watch.find_new(self._selection)
+        return bool(self._journal.open_items((-1, 0), 1))
 
     def _pass(self) -> None:
         """Copy what is open now, in lanes side by side."""
