@@ -2,11 +2,11 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from accelerators.documents import write_errors
 from kvpool import aibrix, lmcache, lmcache_file
@@ -212,12 +212,14 @@ class DirectoryEnd:
         url: of the pool.
         pool: that stands there.
         layout: how files are named.
+        passing: directories that were made for it and go when it is closed, innermost first.
     """
 
     keeps_expiry = False
 
-    def __init__(self, url: PoolUrl, pool: Pool, layout: Layout):
+    def __init__(self, url: PoolUrl, pool: Pool, layout: Layout, passing: Sequence[Path] = ()):
         self.url, self.pool, self._layout = url, pool, layout
+        self._passing = passing
         self._root = Path(url.path)
 
     def reader(self) -> Side:
@@ -285,15 +287,18 @@ class DirectoryEnd:
     def close(self) -> None:
         """Close the pool."""
         self.pool.close()
+        with contextlib.suppress(OSError):
+            for path in self._passing:
+                path.rmdir()
 
 
-def open_end(url: str, access: Access, *, create: bool = False) -> End:
+def open_end(url: str, access: Access, *, create: Literal["no", "yes", "for now"] = "no") -> End:
     """Return one end of a migration, opened.
 
     Args:
         url: of the pool.
         access: how to get in.
-        create: make a directory that is missing.
+        create: whether to make a directory that is missing; ``for now``: until the end is closed.
 
     Raises:
         UnsupportedError: entries of this kind of pool can't be moved; says why.
@@ -309,18 +314,18 @@ def open_end(url: str, access: Access, *, create: bool = False) -> End:
         )
     if place.scheme == "lmcache+redis":
         return RedisEnd(place, access)
+    # Relative paths are of no use in a journal.
+    place = replace(place, path=str(Path(place.path).absolute()))
     root = Path(place.path)
-    if create:
+    missing = [path for path in (root, *root.parents) if not path.exists()]
+    if missing and create != "no":
         with write_errors(root):
             root.mkdir(parents=True, exist_ok=True)
-    pool = open_pool(place)
     if place.scheme == "lmcache+file":
-        return DirectoryEnd(
-            place, pool, Layout(lambda key: root / lmcache.file_name(key), _file_header)
-        )
-    return DirectoryEnd(
-        place, pool, Layout(lambda key: root / aibrix.block_path(key), lambda start, size: 0)
-    )
+        layout = Layout(lambda key: root / lmcache.file_name(key), _file_header)
+    else:
+        layout = Layout(lambda key: root / aibrix.block_path(key), lambda start, size: 0)
+    return DirectoryEnd(place, open_pool(place), layout, missing if create == "for now" else ())
 
 
 def check_pair(source: End, target: End) -> None:

@@ -1,6 +1,7 @@
 """How to migrate, how far it is, and what became of it."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from accelerators.errors import ToolError
 from kvpool.migrate.journal import OPEN, Fate
@@ -100,3 +101,26 @@ class Report:
         bad: tuple[Fate, ...] = ("changing", "unfit")
         left = self.open_entries + sum(self.fates.get(fate, 0) for fate in bad)
         return not left and self.error is None and not self.stopped
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form, without the error."""
+        rate = self.written_bytes / self.elapsed_s if self.elapsed_s else None
+        return {
+            "source": self.source,
+            "target": self.target,
+            "journal": self.journal,
+            "complete": self.complete,
+            "resumed": self.resumed,
+            "plan": self.plan.to_json(),
+            "entries": dict(sorted(self.fates.items())),
+            "bytes": dict(sorted(self.fate_bytes.items())),
+            "written_entries": self.written_entries,
+            "written_bytes": self.written_bytes,
+            "verified_entries": self.verified_entries,
+            "recopied_entries": self.recopied_entries,
+            "elapsed_s": round(self.elapsed_s, 3),
+            "bytes_per_s": None if rate is None else round(rate),
+            "examples": [
+                {"fate": fate, "key": key, "reason": why} for fate, key, why in self.examples
+            ],
+        }

@@ -27,7 +27,7 @@ class Migration:
         source, target: URLs of the pools (``kvpool.url``).
         options: how to go about it.
         source_access, target_access: how to get in.
-        create: make a target directory that is missing.
+        create: whether a target directory that is missing is made to stay.
         at: called with the name of each step; for tests, which let it raise.
     """
 
@@ -62,7 +62,9 @@ class Migration:
         with contextlib.ExitStack() as opened:
             self._source = open_end(source, source_access or Access())
             opened.callback(self._source.close)
-            self._target = open_end(target, target_access or Access(), create=create)
+            self._target = open_end(
+                target, target_access or Access(), create="yes" if create else "for now"
+            )
             opened.callback(self._target.close)
             check_pair(self._source, self._target)
             self._check_ends()

@@ -99,10 +99,11 @@ class Work:
             self._journal.reopen_copied()
         else:
             self._watch.compare()
-            report.warnings.append(
-                "entries copied before this run were compared by length and header only; "
-                "--verify full reads them again"
-            )
+            if not self._source.url.is_local:
+                report.warnings.append(
+                    "whether entries that were copied before this run changed since was told by "
+                    "length and header only; --verify full reads them again"
+                )
 
     def _reopened(self) -> bool:
         """Reopen what changed at the source since it was copied; return whether anything is."""
