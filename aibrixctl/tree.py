@@ -63,6 +63,16 @@ TREE = Branch(
                 ),
             },
         ),
+        "kv": Branch(
+            "See, check and move the KV cache pool.",
+            {
+                "stats": Leaf("kv_stats:stats", "Count what is in a pool, by model, tag and age."),
+                "ls": Leaf("kv_ls:ls", "List the entries of a pool."),
+                "show": Leaf("kv_ls:show", "Show one entry, its header decoded."),
+                "migrate": Leaf("kv_migrate:migrate", "Copy or move a pool to another."),
+                "demo-pool": Leaf("kv_demo:demo_pool", "Write a small pool to try things on."),
+            },
+        ),
         "accelerators": Branch(
             "Look up what each GPU and NPU type is.",
             {

@@ -11,6 +11,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -96,13 +97,7 @@ class AibrixRocksdbPool:
             "sst_bytes": sum(sizes),
             "estimated_keys": sum(keys),
         }
-        return PoolFacts(
-            backend=disk.backend,
-            used_bytes=disk.used_bytes,
-            capacity_bytes=disk.capacity_bytes,
-            writable=disk.writable,
-            details={**disk.details, **own},
-        )
+        return replace(disk, details={**disk.details, **own})
 
     def scan(self, *, depth: Depth = "quiet", batch: int = BATCH) -> Iterator[list[Entry]]:
         """Yield blocks. RocksDB keeps values beside their keys, so both are read from the disk."""

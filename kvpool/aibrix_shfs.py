@@ -4,6 +4,7 @@ A file is the block as it is, written beside its name with ``.tmp`` and renamed.
 """
 
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -98,8 +99,8 @@ def _entry(name: str, facts: os.stat_result) -> Entry:
         reason = "a temporary file, left by a writer that is still at work or has died"
         return Entry(name, "orphan", size, reason, namespace=conn_id, stored_s=stored_s)
     block = rest.rpartition("/")[2]
-    if space is None or not rest:
-        return Entry(name, "foreign", size, "not below a conn_id of AIBrix", stored_s=stored_s)
+    if space is None or not rest or not stat.S_ISREG(facts.st_mode):
+        return Entry(name, "foreign", size, "no file below a conn_id of AIBrix", stored_s=stored_s)
     if aibrix.block_path(f"{conn_id}/{block}") != name:
         reason = "not where AIBrix looks for a block"
         return Entry(name, "undecodable", size, reason, namespace=conn_id, stored_s=stored_s)

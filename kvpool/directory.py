@@ -45,6 +45,7 @@ def describe(root: Path, backend: str) -> PoolFacts:
     capacity_bytes = disk.f_blocks * disk.f_frsize
     return PoolFacts(
         backend=backend,
+        medium="disk",
         used_bytes=capacity_bytes - disk.f_bfree * disk.f_frsize,
         capacity_bytes=capacity_bytes,
         writable=os.access(root, os.W_OK),
@@ -127,8 +128,13 @@ def read_start(path: str | os.PathLike[str], count: int) -> bytes:
         os.close(handle)
 
 
-def write_whole(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a file that appears under its name only when all of it is on the disk.
+def write_whole(path: Path, parts: Iterable[bytes], *, durable: bool = True) -> None:
+    """Write a file that appears under its name only when all of it is there.
+
+    Args:
+        path: of the file; its folder is made.
+        parts: of its content.
+        durable: wait until it is on the disk, so that not even a power cut leaves half of it.
 
     Raises:
         KvPoolError: the disk is full, or the folder can't be written; nothing is left behind.
@@ -141,7 +147,8 @@ def write_whole(path: Path, parts: Iterable[bytes]) -> None:
             for part in parts:
                 file.write(part)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o644)
         Path(temporary).replace(path)
     except OSError as error:

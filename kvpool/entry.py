@@ -148,6 +148,11 @@ class Node:
     used_bytes: int | None = None
     capacity_bytes: int | None = None
 
+    @property
+    def slot_count(self) -> int:
+        """Return how many slots a client reads from the ranges; a wrapped one counts as none."""
+        return sum(max(0, end - start + 1) for start, end in self.slots)
+
 
 @dataclass(frozen=True)
 class PoolFacts:
@@ -155,6 +160,7 @@ class PoolFacts:
 
     Attributes:
         backend: what answers, with its version where it tells.
+        medium: ``memory`` or ``disk``, which the next two are about; empty where neither is known.
         used_bytes, capacity_bytes: of the whole store, other tenants included; None: unlimited
             or unknown.
         eviction: the policy by which entries vanish; empty where there is none.
@@ -167,6 +173,7 @@ class PoolFacts:
     """
 
     backend: str
+    medium: Literal["", "memory", "disk"] = ""
     used_bytes: int | None = None
     capacity_bytes: int | None = None
     eviction: str = ""
@@ -177,3 +184,31 @@ class PoolFacts:
     nodes: tuple[Node, ...] = ()
     total_slots: int | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        has_slots = self.total_slots is not None
+        return {
+            "backend": self.backend,
+            "medium": self.medium or None,
+            "used_bytes": self.used_bytes,
+            "capacity_bytes": self.capacity_bytes,
+            "eviction": self.eviction or None,
+            "writable": self.writable,
+            "hit_rate": self.hit_rate,
+            "hits": self.hits,
+            "misses": self.misses,
+            "total_slots": self.total_slots,
+            "nodes": [
+                {
+                    "name": node.name,
+                    "address": node.address,
+                    "slots": node.slot_count if has_slots else None,
+                    "ranges": [list(part) for part in node.slots],
+                    "used_bytes": node.used_bytes,
+                    "capacity_bytes": node.capacity_bytes,
+                }
+                for node in self.nodes
+            ],
+            "details": dict(self.details),
+        }

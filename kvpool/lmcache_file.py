@@ -6,6 +6,7 @@ out; what such a file holds can't be told.
 """
 
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -91,7 +92,8 @@ class LmcacheFilePool:
         if _is_temporary(name):
             reason = "a temporary file, left by a writer that is still at work or has died"
             return Entry(name, "orphan", size, reason, stored_s=stored_s, has_header=False)
-        if "/" in name or not name.endswith(lmcache.FILE_SUFFIX):
+        is_file = stat.S_ISREG(facts.st_mode)
+        if "/" in name or not name.endswith(lmcache.FILE_SUFFIX) or not is_file:
             return Entry(name, "foreign", size, _what_else(name), stored_s=stored_s)
         try:
             start = directory.read_start(self.root / name, lmcache.ONE_GROUP_BYTES)

@@ -1,13 +1,14 @@
 """LMCache's entries in Redis or Valkey: two string keys for each, data first, then the header.
 
-A scan asks only for what leaves the store as it was: SCAN in batches, TTL, idle time and memory of
-each key, which Redis answers without counting it as use. Headers are read where the server can be
-told the same of reads (``CLIENT NO-TOUCH``, Redis 7.2), or where the caller wants them all the
-same. Values are never read, and KEYS is never sent.
+A scan asks only for what leaves the store as it was: SCAN in batches, idle time and memory of each
+key, and expiry where any key has one; Redis answers these without counting them as use. Headers are
+read where the server can be told the same of reads (``CLIENT NO-TOUCH``, Redis 7.2), or where the
+caller wants them all the same. Values are never read, and KEYS is never sent.
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,11 +27,24 @@ _PEXPIRETIME = opening(b"PEXPIRETIME", more=1)
 _PTTL = opening(b"PTTL", more=1)
 _STRLEN = opening(b"STRLEN", more=1)
 _MEMORY_USAGE = opening(b"MEMORY", b"USAGE", more=1)
-_EXISTS = opening(b"EXISTS", more=1)
 _GETRANGE = opening(b"GETRANGE", more=3)
 _WHOLE_HEADER = argument(b"0") + argument(b"%d" % lmcache.MOST_HEADER_BYTES)
 _MISSING_MS = -2
 """Answer to PTTL and PEXPIRETIME for a key that isn't there; -1 is a key without expiry."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the server says of the two keys of an entry; see ``kvpool.entry.Entry``."""
+
+    idle_s: int | None
+    expiry_ms: list[int | None]
+    has_data: bool
+    has_header: bool
+    size: int
+    value_bytes: int | None = None
+    header: Header | None = None
+    damage: str = ""
 
 
 class LmcacheRedisPool:
@@ -136,50 +150,96 @@ class LmcacheRedisPool:
         ]
 
     def _without_header(self, stems: list[bytes]) -> list[bytes]:
-        commands = (_EXISTS + argument(stem + _HEADER) for stem in stems)
-        answers = self._redis.numbers(commands, len(stems))
-        return [stem for stem, there in zip(stems, answers, strict=True) if not there]
+        # Unlike EXISTS, this does not count for the server's hit rate.
+        commands = (_MEMORY_USAGE + argument(stem + _HEADER) for stem in stems)
+        sizes = self._redis.numbers(commands, len(stems))
+        return [stem for stem, size in zip(stems, sizes, strict=True) if size is None]
 
     def _halves(self, stems: list[bytes], *, headers: bool) -> list[Entry]:
         """Return the entries of some keys without their suffix."""
         if not stems:
             return []
-        expiry = _PEXPIRETIME if self._has_expiretime else _PTTL
-        size = _STRLEN if headers else _MEMORY_USAGE
+        looks = self._read(stems) if headers else self._weigh(stems)
+        now_s = time.time()
+        return [
+            lmcache.make_entry(
+                stem.decode("utf-8", "surrogateescape"),
+                size=look.size,
+                value_bytes=look.value_bytes,
+                header=look.header,
+                damage=look.damage,
+                has_data=look.has_data,
+                has_header=look.has_header,
+                accessed_s=None if look.idle_s is None else now_s - look.idle_s,
+                expires_s=self._earliest(look.expiry_ms, now_s),
+            )
+            for stem, look in zip(stems, looks, strict=True)
+            if look.has_data or look.has_header  # or it has gone since the server named it
+        ]
+
+    def _weigh(self, stems: list[bytes]) -> list["_Look"]:
+        """Ask for what leaves idle times alone, and for expiry only where some key has one."""
+        expiry = self._expiry_command() if self._some_key_expires() else b""
+        commands = []
+        for stem in stems:
+            data, header = argument(stem + _DATA), argument(stem + _HEADER)
+            commands += [_OBJECT_IDLETIME, data, _MEMORY_USAGE, data, _MEMORY_USAGE, header]
+            commands += [expiry, data, expiry, header] if expiry else []
+        width = 5 if expiry else 3
+        answers = self._redis.numbers(commands, width * len(stems))
+        rows = (answers[start : start + width] for start in range(0, len(answers), width))
+        return [
+            _Look(
+                idle_s=idle_s,
+                expiry_ms=expiry_ms,
+                has_data=data_bytes is not None,
+                has_header=header_bytes is not None,
+                size=(data_bytes or 0) + (header_bytes or 0),
+            )
+            for idle_s, data_bytes, header_bytes, *expiry_ms in rows
+        ]
+
+    def _read(self, stems: list[bytes]) -> list["_Look"]:
+        """Ask for exact lengths and read the headers."""
+        expiry = self._expiry_command()
         commands, ranges = [], []
         for stem in stems:
             data, header = argument(stem + _DATA), argument(stem + _HEADER)
             # First the idle time, which reading would reset.
             commands += [_OBJECT_IDLETIME, data, expiry, data, expiry, header]
-            commands += [size, data, size, header]
+            commands += [_STRLEN, data, _STRLEN, header]
             ranges += [_GETRANGE, header, _WHOLE_HEADER]
         answers = self._redis.numbers(commands, 5 * len(stems))
-        raw = self._redis.pipeline(ranges, len(stems)) if headers else [None] * len(stems)
-        now_s = time.time()
-        found = []
-        for index, stem in enumerate(stems):
+        looks = []
+        for index, raw in enumerate(self._redis.pipeline(ranges, len(stems))):
             idle_s, data_ms, header_ms, *sizes = answers[5 * index : 5 * index + 5]
-            has_data, has_header = _is_there(data_ms), _is_there(header_ms)
-            if not has_data and not has_header:
-                continue  # gone since the server named it
-            decoded, damage = _decoded(raw[index], sizes) if headers and has_header else (None, "")
-            entry = lmcache.make_entry(
-                stem.decode("utf-8", "surrogateescape"),
-                size=sum(size or 0 for size in sizes),
-                value_bytes=sizes[0] if headers and has_data else None,
-                header=decoded,
-                damage=damage,
+            has_data, has_header = data_ms != _MISSING_MS, header_ms != _MISSING_MS
+            decoded, damage = _decoded(raw, sizes) if has_header else (None, "")
+            look = _Look(
+                idle_s=idle_s,
+                expiry_ms=[data_ms, header_ms],
                 has_data=has_data,
                 has_header=has_header,
-                accessed_s=None if idle_s is None else now_s - idle_s,
-                expires_s=self._earliest(data_ms, header_ms, now_s),
+                size=sum(size or 0 for size in sizes),
+                value_bytes=sizes[0] if has_data else None,
+                header=decoded,
+                damage=damage,
             )
-            found.append(entry)
-        return found
+            looks.append(look)
+        return looks
 
-    def _earliest(self, data_ms: int | None, header_ms: int | None, now_s: float) -> float | None:
+    def _expiry_command(self) -> bytes:
+        return _PEXPIRETIME if self._has_expiretime else _PTTL
+
+    def _some_key_expires(self) -> bool:
+        """Tell whether any key of the database has an expiry, by the server's own count."""
+        keyspace = parse_info(self._redis.call("INFO", "keyspace"))
+        counts = keyspace.get(f"db{self.url.database}", "")
+        return "expires=0" not in counts.split(",")
+
+    def _earliest(self, expiry_ms: Sequence[int | None], now_s: float) -> float | None:
         """Return when the first half vanishes."""
-        times = [ms for ms in (data_ms, header_ms) if ms is not None and ms >= 0]
+        times = [ms for ms in expiry_ms if ms is not None and ms >= 0]
         if not times:
             return None
         return min(times) / 1000 + (0 if self._has_expiretime else now_s)
@@ -208,10 +268,6 @@ def _decoded(raw: Any, sizes: list[int | None]) -> tuple[Header | None, str]:
 
 def _is(name: bytes, suffix: bytes) -> bool:
     return name.endswith(suffix) and len(name) > len(suffix) and b"@" in name
-
-
-def _is_there(ms: int | None) -> bool:
-    return ms is not None and ms != _MISSING_MS
 
 
 def _bytes(key: str) -> bytes:

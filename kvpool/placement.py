@@ -131,11 +131,6 @@ def _node(item: Mapping[str, Any]) -> Node:
     return Node(str(item.get("name", "")), f"{item['addr']}:{item['port']}", slots)
 
 
-def slot_count(node: Node) -> int:
-    """Return how many slots a client reads for a node; a wrapped range counts as none."""
-    return sum(max(0, end - start + 1) for start, end in node.slots)
-
-
 def open_aibrix_placement(url: PoolUrl, **options: Any) -> AibrixPlacementPool:
     """Connect to a server; see ``kvpool.pool.open_pool``."""
     return AibrixPlacementPool(url, Connection(url, **options))

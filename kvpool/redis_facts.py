@@ -32,6 +32,7 @@ def describe(redis: Connection) -> PoolFacts:
     is_replica = info.get("role") == "slave"
     return PoolFacts(
         backend=f"{name} {version}".strip(),
+        medium="memory",
         used_bytes=_number(info, "used_memory"),
         capacity_bytes=capacity or None,
         eviction="" if policy == "noeviction" else policy,

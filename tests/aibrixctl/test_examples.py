@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from aibrixctl.tree import function_of, leaves
 from profiler.table import save
+from tests.kvpool.test_placement import TWO
 from tests.optimizer.problems import MELANGE, make_table
 from tests.redis_server import redis_server, requires_redis
 
@@ -25,7 +27,7 @@ EXAMPLES = [
 ]
 PROGRAM = [sys.executable, "-m", "aibrixctl"]
 ENGINE = "http://127.0.0.1:8000"
-REDIS = "redis://127.0.0.1:6379/0"
+REDIS = "127.0.0.1:6379"
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(
         "profile", "export", "profiles/a10.table.json", "--to", "aibrix", "--out", "aibrix-a10.json"
     )
+    run("kv", "demo-pool", "pool", "--hazards")
     (folder / "melange.json").write_text(json.dumps(MELANGE))
     (folder / "bench.jsonl").write_text(benchmark_rows())
     return folder
@@ -105,8 +108,12 @@ def test_example_runs(
         (work / "trace.csv").unlink()
     words = shlex.split(line.replace(ENGINE, engine))
     if REDIS in line:
-        with redis_server(tmp_path) as redis:
-            outcome = cli(*(redis.url if word == REDIS else word for word in words[1:]))
+        with redis_server(tmp_path) as server:
+            if "aibrix+redis" in line:
+                with redis.Redis(port=server.port) as client:
+                    client.set("kvcache_nodes", json.dumps(TWO))
+            place = f"127.0.0.1:{server.port}"
+            outcome = cli(*(word.replace(REDIS, place) for word in words[1:]))
     else:
         outcome = cli(*words[1:])
     # On a machine that is busy otherwise the load client rightly does not certify: exit 3.

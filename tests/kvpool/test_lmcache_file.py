@@ -49,6 +49,7 @@ def test_what_a_dead_writer_left_and_what_is_not_lmcaches(tmp_path: Path) -> Non
     put("README", b"hello")
     put("sub/m@1@0@7@half.data", HEADER + b"12345678")
     (tmp_path / "link.data").symlink_to("README")
+    os.mkfifo(tmp_path / "m@1@0@8@half.data")  # reading it would wait for ever
     with open_pool(f"lmcache+file://{tmp_path}") as pool:
         found = entries(pool)
     assert {key: entry.state for key, entry in found.items()} == {
@@ -60,7 +61,8 @@ def test_what_a_dead_writer_left_and_what_is_not_lmcaches(tmp_path: Path) -> Non
         "m@1@0@6@half.pt": "foreign",
         "README": "foreign",
         "sub/m@1@0@7@half.data": "foreign",
-        "link": "foreign",
+        "link.data": "foreign",
+        "m@1@0@8@half.data": "foreign",
     }
     assert "less than a header" in found["m@1@0@2@half"].reason
     assert "save_chunk_meta" in found["m@1@0@3@half"].reason

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from kvpool.errors import KvPoolError, UnsupportedError
-from kvpool.placement import parse_placement, slot_count
+from kvpool.placement import parse_placement
 from kvpool.pool import open_pool, require
 from tests.redis_server import Server, redis_server, requires_redis
 
@@ -50,7 +50,7 @@ def test_nodes_and_slots_are_described_as_they_stand(server: Server, client: "re
     assert [node.name for node in facts.nodes] == ["kv-0", "kv-1"]
     assert facts.nodes[1].address == "10.0.0.2:12345"
     assert facts.nodes[1].slots == ((2048, 4094), (4095, 0))
-    assert [slot_count(node) for node in facts.nodes] == [2048, 2047]
+    assert [node.slot_count for node in facts.nodes] == [2048, 2047]
     assert (facts.total_slots, facts.details["version"]) == (4096, 7)
 
 
