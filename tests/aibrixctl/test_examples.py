@@ -49,7 +49,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(
         "profile", "export", "profiles/a10.table.json", "--to", "aibrix", "--out", "aibrix-a10.json"
     )
-    run("kv", "demo-pool", "pool", "--hazards")
+    run("kv", "demo-pool", "pool")
     (folder / "melange.json").write_text(json.dumps(MELANGE))
     (folder / "bench.jsonl").write_text(benchmark_rows())
     return folder
