@@ -21,6 +21,7 @@ from kvpool.migrate.wire import OutOfStepError, value_of
 
 _LEAVING: Final = f"{OWN_PREFIX}leaving"
 _NAME_MAX: Final = 255
+_NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 _HEADER_LIMIT_BYTES: Final = 4096
 
 
@@ -132,9 +133,9 @@ class DirectorySide:
             with path.open("rb", buffering=0) as file:
                 start = file.read(_HEADER_LIMIT_BYTES) or b""
                 status = os.fstat(file.fileno())
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return None
         except OSError as error:
+            if error.errno in _NO_FILE:
+                return None
             raise _unreadable(path, error) from error
         count = self._layout.header_bytes(start, status.st_size)
         if count is None:
@@ -148,7 +149,7 @@ class DirectorySide:
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            if error.errno in _NO_FILE:
                 raise OutOfStepError from error
             raise _unreadable(path, error) from error
         try:

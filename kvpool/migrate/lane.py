@@ -101,6 +101,7 @@ class Lane:
         self._at = at
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._check_buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._begun: set[int] = set()
         self._written: set[int] = set()
 
     def copy(self, items: Sequence[Item]) -> None:
@@ -110,6 +111,7 @@ class Lane:
             ConflictError: the target holds another entry, and the rules say to stop.
             KvPoolError: a pool refused or went away; what was not settled stays open.
         """
+        self._begun, self._written = set(), set()
         if self._attempt(items):
             return
         for item in items:
@@ -170,12 +172,18 @@ class Lane:
             return False
         self._at("left")
         settled += [(Settled(seen.item.number, "kept"), seen.item.bytes) for seen in kept]
-        settled += [_settled(seen, "moved" if removed else "same") for seen in same]
-        settled += [_settled(seen, "moved" if removed else "copied") for seen in wanted]
+        settled += [_settled(seen, self._fate(seen.item, "same")) for seen in same]
+        settled += [_settled(seen, self._fate(seen.item, "copied")) for seen in wanted]
         self._settle(settled)
         self._count(wanted, checked)
         self._at("settled")
         return True
+
+    def _fate(self, item: Item, fate: Fate) -> Fate:
+        """Return what is said of an entry that is in the target: that it was copied, if by us."""
+        if self._rules.delete_source:
+            return "moved"
+        return "copied" if item.ours or item.number in self._begun else fate
 
     def _vanished(self, item: Item, there: Look | None) -> Settled:
         """Return what became of an entry that the source no longer has."""
@@ -232,6 +240,7 @@ class Lane:
         if not wanted:
             self._target.abandon()
             return 0
+        self._begun |= {seen.item.number for seen in wanted}
         self._journal.begin([seen.item.number for seen in wanted])
         self._at("begun")
         values: dict[int, memoryview] = {}
@@ -248,7 +257,7 @@ class Lane:
         self._at("put")
         if not self._target.commit():
             return None
-        self._written = {seen.item.number for seen in wanted}
+        self._written |= {seen.item.number for seen in wanted}
         self._at("committed")
         chosen = self._chosen(wanted)
         if not self._read_back(chosen, values):

@@ -8,7 +8,7 @@ from typing import Final
 
 from accelerators.errors import ToolError
 from kvpool.errors import KvPoolError
-from kvpool.migrate.ends import End, require_room
+from kvpool.migrate.ends import End, Room, require_room
 from kvpool.migrate.journal import OPEN, Item, Journal
 from kvpool.migrate.lane import Counts, Lane
 from kvpool.migrate.pace import Pace
@@ -79,6 +79,7 @@ class Work:
                     break
             else:
                 self._journal.give_up()
+            self._check_evicted(self._target.room())
         except ToolError as error:
             report.error = error
         report.elapsed_s = time.monotonic() - start_s
@@ -186,12 +187,14 @@ class Work:
                 "server is gone",
                 hint="--resume continues",
             )
-        room = require_room(self._target, BATCH_BYTES)
+        self._check_evicted(require_room(self._target, BATCH_BYTES))
+
+    def _check_evicted(self, room: Room) -> None:
         if room.evicted > self._evicted:
             raise KvPoolError(
                 "kv.target.evicts",
-                f"{self._target.url} threw out {room.evicted - self._evicted} entries "
-                f"meanwhile to make room ({room.limit})",
+                f"{self._target.url} threw out {room.evicted - self._evicted} entries meanwhile "
+                f"to make room ({room.limit})",
                 hint="give it more memory, then --resume --verify full",
                 target=str(self._target.url),
             )
