@@ -47,12 +47,18 @@ class DirectorySide:
     def __init__(self, layout: Layout, *, durable: bool = False):
         self._layout = layout
         self._durable = durable
+        self._asked: Sequence[str] = ()
         self._seen: dict[str, str | None] = {}
         self._data_starts: dict[str, int] = {}
         self._put: list[tuple[str, Path]] = []
 
-    def look(self, keys: Sequence[str]) -> list[Look | None]:
+    def ask(self, keys: Sequence[str]) -> None:
+        """Remember what is asked about."""
+        self._asked = keys
+
+    def told(self) -> list[Look | None]:
         """Note what each entry is now; a later change is told by inode, size and time."""
+        keys = self._asked
         self._data_starts = {}
         found = [self._look(key) for key in keys]
         self._seen = {
@@ -60,6 +66,11 @@ class DirectorySide:
             for key, look in zip(keys, found, strict=True)
         }
         return found
+
+    def look(self, keys: Sequence[str]) -> list[Look | None]:
+        """Ask, and return what is told."""
+        self.ask(keys)
+        return self.told()
 
     def fetch(self, pieces: Sequence[Piece], buffer: memoryview) -> list[memoryview]:
         """Read pieces of files into the buffer."""

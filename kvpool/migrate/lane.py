@@ -131,17 +131,18 @@ class Lane:
 
     def _attempt(self, items: Sequence[Item]) -> bool:
         """Copy a batch once; False when something of it changed meanwhile."""
-        here = self._source.look([item.key for item in items])
+        keys = [item.key for item in items]
+        self._source.ask(keys)
+        self._target.ask(keys)
+        here, there = self._source.told(), self._target.told()
         total = sum(look.value_bytes for look in here if look)
         if total > BATCH_BYTES and len(items) > 1:
             # Entries grew since they were planned.
             self._source.leave()
+            self._target.abandon()
             middle = len(items) // 2
-            self.copy(items[:middle])
-            self.copy(items[middle:])
-            return True
+            return self._attempt(items[:middle]) and self._attempt(items[middle:])
         self._pace.wait(total, self._stop)
-        there = self._target.look([item.key for item in items])
         self._at("looked")
         try:
             return self._copy(items, here, there)

@@ -64,32 +64,39 @@ class RedisSide:
         self._count = 0
         self._begun = False
 
-    def look(self, keys: Sequence[str]) -> list[Look | None]:
-        """Watch entries and return what each is now."""
+    def ask(self, keys: Sequence[str]) -> None:
+        """Send the commands that watch entries and ask what they are."""
         self._names = {key: _name_of(key) for key in keys}
-        names = list(self._names.values())
+        names = self._names.values()
         headers = [name.header for name in names]
-        watch = b"".join(
-            [opening(b"WATCH", more=2 * len(names)), *headers, *(name.data for name in names)]
-        )
-        headers_of = b"".join([opening(b"MGET", more=len(names)), *headers])
+        parts = [opening(b"WATCH", more=2 * len(keys)), *headers, *(name.data for name in names)]
+        parts += [opening(b"MGET", more=len(keys)), *headers]
         if self._eager:
-            sizes = _sizes(names, self._expiry)
-            self._redis.send([watch, headers_of, sizes])
-            found_headers = self._headers()
-            return self._entries(found_headers, self._redis.lines(3 * len(names)))
-        self._redis.send([watch, headers_of])
-        found_headers = self._headers()
-        there = [name for name, header in zip(names, found_headers, strict=True) if header]
-        if there:
-            self._redis.send([_sizes(there, self._expiry)])
-        found = iter(self._redis.lines(3 * len(there)) if there else [])
+            parts.append(_sizes(names, self._expiry))
+        self._redis.send([b"".join(parts)])
+
+    def told(self) -> list[Look | None]:
+        """Return what the entries are."""
+        headers = self._headers()
+        if self._eager:
+            return self._entries(headers, self._redis.lines(3 * len(headers)))
+        names = self._names.values()
+        there = [name for name, header in zip(names, headers, strict=True) if header]
+        if not there:
+            return [None] * len(headers)
+        self._redis.send([_sizes(there, self._expiry)])
+        found = iter(self._redis.lines(3 * len(there)))
         lines = [
             line
-            for header in found_headers
+            for header in headers
             for line in ((next(found), next(found), next(found)) if header else _NONE)
         ]
-        return self._entries(found_headers, lines)
+        return self._entries(headers, lines)
+
+    def look(self, keys: Sequence[str]) -> list[Look | None]:
+        """Watch entries and return what each is now."""
+        self.ask(keys)
+        return self.told()
 
     def fetch(self, pieces: Sequence[Piece], buffer: memoryview) -> list[memoryview]:
         """Read pieces of values with as many commands in one go."""
@@ -222,7 +229,7 @@ class RedisSide:
         return int(seconds) * 1000 + int(micros) // 1000
 
 
-def _sizes(names: Sequence[_Name], expiry: bytes) -> bytes:
+def _sizes(names: Iterable[_Name], expiry: bytes) -> bytes:
     """Return the commands for length and expiries of entries."""
     return b"".join(
         part

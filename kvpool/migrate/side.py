@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-BATCH_BYTES: Final = 4 << 20
+BATCH_BYTES: Final = 2 << 20
 """Most bytes of values that are under way in one lane; a larger value goes in pieces of it."""
-BATCH_ENTRIES: Final = 64
+BATCH_ENTRIES: Final = 256
 BUFFER_BYTES: Final = BATCH_BYTES + 32 * BATCH_ENTRIES
 """A batch with its framing."""
 _CLOCKS_MS: Final = 1000
@@ -76,8 +76,16 @@ class Side(Protocol):
     keeps_expiry: bool
     """Whether entries of this pool can vanish by themselves at a set time."""
 
+    def ask(self, keys: Sequence[str]) -> None:
+        """Begin to watch entries; ``told`` must follow."""
+        ...
+
+    def told(self) -> list[Look | None]:
+        """Return what each entry is that was asked about; None for none or half of one."""
+        ...
+
     def look(self, keys: Sequence[str]) -> list[Look | None]:
-        """Watch entries and return what each is now; None for none or half of one."""
+        """Ask, and return what is told: for when there is nothing to do in between."""
         ...
 
     def fetch(self, pieces: Sequence[Piece], buffer: memoryview) -> list[memoryview]:
