@@ -70,6 +70,7 @@ TREE = Branch(
                 "ls": Leaf("kv_ls:ls", "List the entries of a pool."),
                 "show": Leaf("kv_ls:show", "Show one entry, its header decoded."),
                 "migrate": Leaf("kv_migrate:migrate", "Copy or move a pool to another."),
+                "evict": Leaf("kv_evict:evict", "Remove entries, oldest first."),
                 "demo-pool": Leaf("kv_demo:demo_pool", "Write a small pool to try things on."),
             },
         ),
