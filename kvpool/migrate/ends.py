@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -372,6 +372,7 @@ def require_room(target: End, needed_bytes: int) -> Room:
     return room
 
 
+@lru_cache(maxsize=4096)
 def jemalloc_bytes(count: int) -> int:
     """Return what Redis's allocator gives for a string: four sizes for every power of two."""
     size = count + 10  # the string's own header and its final zero

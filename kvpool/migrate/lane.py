@@ -9,8 +9,8 @@ finds either the journal or the target telling it what was done.
 import ctypes
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
 
 from kvpool.errors import KvPoolError
 from kvpool.migrate.journal import Fate, Item, Journal, Settled
@@ -59,8 +59,7 @@ class Counts:
     recopied_entries: int = 0
 
 
-@dataclass(frozen=True)
-class _Seen:
+class _Seen(NamedTuple):
     """An item with what both pools have under its key."""
 
     item: Item
@@ -122,7 +121,7 @@ class Lane:
 
     def _again(self, item: Item) -> Item:
         """Return an item for another try, in which what this lane wrote is no conflict."""
-        return replace(item, ours=item.ours or item.number in self._written)
+        return item._replace(ours=item.ours or item.number in self._written)
 
     def close(self) -> None:
         """End both sessions."""

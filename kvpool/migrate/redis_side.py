@@ -6,8 +6,7 @@ makes the server itself say whether anybody touched the entries since they were 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from kvpool import lmcache
 from kvpool.migrate.side import Look, Piece
@@ -28,8 +27,7 @@ _MULTI: Final = command("MULTI")
 _EXEC: Final = command("EXEC")
 
 
-@dataclass(frozen=True, slots=True)
-class _Name:
+class _Name(NamedTuple):
     """The two keys of an entry, framed as arguments: its value's and its header's."""
 
     data: bytes

@@ -7,8 +7,7 @@ written or removed on the word of what is no longer true.
 
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 BATCH_BYTES: Final = 2 << 20
 """Most bytes of values that are under way in one lane; a larger value goes in pieces of it."""
@@ -19,8 +18,7 @@ _CLOCKS_MS: Final = 1000
 """By how much two expiries may differ: an old server tells only what time is left."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """What stands under a key just now.
 
     Attributes:
@@ -60,8 +58,7 @@ class Look:
         return all(bool(a) == bool(b) and abs(a - b) <= _CLOCKS_MS for a, b in pairs)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A part of a value: ``length`` bytes from ``offset``; ``whole`` when that is all of it."""
 
     key: str
