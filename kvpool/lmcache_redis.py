@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from kvpool import lmcache
 from kvpool.entry import Entry, Header, PoolFacts, Value
-from kvpool.errors import KvPoolError
+from kvpool.errors import KvPoolError, UnsupportedError
 from kvpool.pool import BATCH, Depth, Verb
 from kvpool.redis_facts import describe, parse_info
 from kvpool.redis_wire import Connection, RefusalError, argument, command, opening
@@ -51,13 +51,25 @@ class LmcacheRedisPool:
     """See ``kvpool.pool.Pool``."""
 
     def __init__(self, url: PoolUrl, connection: Connection):
-        """Look at the server behind a connection, which then belongs to the pool."""
+        """Look at the server behind a connection, which then belongs to the pool.
+
+        Raises:
+            UnsupportedError: it is a node of a Redis Cluster.
+        """
         self.url = url
         self.limits: Mapping[Verb, str] = {}
         self._redis = connection
         quiet = connection.pipeline([command("CLIENT", "NO-TOUCH", "ON")], 1)[0]
         self.reads_are_quiet = not isinstance(quiet, RefusalError)
-        info = parse_info(connection.call("INFO", "server"))
+        info = parse_info(connection.call("INFO"))
+        if info.get("cluster_enabled") == "1":
+            raise UnsupportedError(
+                "kv.redis.cluster",
+                f"{url.place} is a node of a Redis Cluster, where the halves of an entry may be "
+                "on different nodes",
+                hint="pools of LMCache's redis:// are single servers; a cluster can't be looked at",
+                target=str(url),
+            )
         self._has_expiretime = int(str(info.get("redis_version", "0")).split(".")[0]) >= 7
 
     def __enter__(self) -> Self:
@@ -212,6 +224,8 @@ class LmcacheRedisPool:
         answers = self._redis.numbers(commands, 5 * len(stems))
         looks = []
         for index, raw in enumerate(self._redis.pipeline(ranges, len(stems))):
+            if isinstance(raw, RefusalError) and raw.word != "WRONGTYPE":
+                raise self._redis.refused(raw)
             idle_s, data_ms, header_ms, *sizes = answers[5 * index : 5 * index + 5]
             has_data, has_header = data_ms != _MISSING_MS, header_ms != _MISSING_MS
             decoded, damage = _decoded(raw, sizes) if has_header else (None, "")

@@ -16,8 +16,8 @@ from kvpool.url import PoolUrl
 
 _READ_BYTES = 1 << 18
 _ACCESS = ("NOAUTH", "WRONGPASS", "NOPERM")
-_GENERAL = (b"-NOAUTH", b"-NOPERM", b"-LOADING", b"-MASTERDOWN", b"-ERR unknown command")
-"""Errors that say nothing of the one key that was asked about."""
+_OF_ONE_KEY = (b"-WRONGTYPE", b"-ERR An LFU maxmemory policy is selected")
+"""Errors that speak of the key alone: it holds no string; its idle time is not tracked."""
 
 
 class RefusalError(Exception):
@@ -107,7 +107,7 @@ class Connection:
             raise self._gone(error) from error
 
     def numbers(self, commands: Iterable[bytes], count: int) -> list[int | None]:
-        """Send commands that answer with a number; None for nil, and for errors about one key.
+        """Send commands that answer with a number; None for nil, and for a key of another kind.
 
         Raises:
             PoolUnreachableError: the server is gone, or refuses access.
@@ -119,7 +119,7 @@ class Connection:
         except (OSError, EOFError) as error:
             raise self._gone(error) from error
         for line in lines:
-            if line.startswith(_GENERAL):
+            if line[:1] == b"-" and not line.startswith(_OF_ONE_KEY):
                 raise self.refused(RefusalError(line[1:].decode("utf-8", "replace")))
         return [int(line[1:]) if line[:1] == b":" else None for line in lines]
 

@@ -12,8 +12,13 @@ import redis
 
 from kvpool import lmcache
 from kvpool.entry import Value
-from kvpool.errors import KvPoolError, KvPoolUsageError, PoolUnreachableError
-from kvpool.pool import Pool, open_pool
+from kvpool.errors import (
+    KvPoolError,
+    KvPoolUsageError,
+    PoolUnreachableError,
+    UnsupportedError,
+)
+from kvpool.pool import Depth, Pool, open_pool
 from tests.kvpool.pools import MANIFEST, entries, keys, load_redis
 from tests.redis_server import Server, redis_server, requires_redis
 
@@ -174,6 +179,43 @@ def test_the_server_describes_itself(client: "redis.Redis", pool: Pool) -> None:
     assert (facts.capacity_bytes, facts.eviction, facts.writable) == (64 << 20, "allkeys-lru", True)
     assert facts.used_bytes is not None
     assert facts.used_bytes > 0
+
+
+def test_without_idle_times_an_age_is_unknown(client: "redis.Redis", server: Server) -> None:
+    load_redis(server.port).close()
+    client.config_set("maxmemory-policy", "allkeys-lfu")
+    try:
+        with open_pool(f"lmcache+redis://127.0.0.1:{server.port}") as pool:
+            found = entries(pool, "quiet")
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+    assert {(entry.state, entry.accessed_s) for entry in found.values()} == {("whole", None)}
+
+
+def test_a_node_of_a_cluster_is_refused(tmp_path: Path) -> None:
+    with (
+        redis_server(tmp_path, more=["cluster-enabled yes"]) as server,
+        pytest.raises(UnsupportedError, match="may be on different nodes"),
+    ):
+        open_pool(f"lmcache+redis://127.0.0.1:{server.port}")
+
+
+def test_an_error_that_is_not_about_a_key_ends_a_scan(
+    client: "redis.Redis", server: Server
+) -> None:
+    """A server that refuses to say what a key is must not make it look orphaned."""
+    load_redis(server.port).close()
+    url = f"lmcache+redis://near@127.0.0.1:{server.port}"
+    cases: tuple[tuple[Depth, str], ...] = (("quiet", "memory"), ("headers", "getrange"))
+    for depth, refused in cases:
+        client.acl_setuser(
+            "near", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@all", f"-{refused}"]
+        )
+        with (
+            open_pool(url, password="pw") as pool,
+            pytest.raises(PoolUnreachableError, match=refused),
+        ):
+            entries(pool, depth)
 
 
 def test_wrong_and_missing_passwords_are_refused(tmp_path: Path) -> None:
