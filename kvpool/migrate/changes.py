@@ -27,10 +27,13 @@ class RedisChanges:
         self._keys: set[str] = set()
         self._names = connect()
         self._tracker = connect()
-        number = self._names.ask("CLIENT", "ID")
-        self._names.ask("SUBSCRIBE", _CHANNEL)
-        tracking = command("CLIENT", "TRACKING", "ON", "REDIRECT", number, "BCAST")
-        self.watching = not isinstance(self._tracker.pipeline([tracking], 1)[0], RefusalError)
+        number, subscribed = (
+            self._names.pipeline([words], 1)[0]
+            for words in (command("CLIENT", "ID"), command("SUBSCRIBE", _CHANNEL))
+        )
+        tracking = command("CLIENT", "TRACKING", "ON", "REDIRECT", str(number), "BCAST")
+        answers = (number, subscribed, self._tracker.pipeline([tracking], 1)[0])
+        self.watching = not any(isinstance(answer, RefusalError) for answer in answers)
 
     def take(self) -> set[str]:
         """Return the keys of entries that were touched since the last call.

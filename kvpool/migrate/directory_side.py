@@ -4,7 +4,6 @@ A file appears under its name whole or not at all: it is written beside it and t
 fails when somebody else was first, or renamed over the one that was looked at.
 """
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -22,6 +21,8 @@ from kvpool.migrate.wire import OutOfStepError, value_of
 _LEAVING: Final = f"{OWN_PREFIX}leaving"
 _NAME_MAX: Final = 255
 _NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+_NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What file systems answer that know no second name for a file."""
 _HEADER_LIMIT_BYTES: Final = 4096
 
 
@@ -183,13 +184,7 @@ class DirectorySide:
 
     def _name(self, key: str, scratch: Path, goal: Path) -> bool:
         if self._seen.get(key) is None:
-            try:
-                os.link(scratch, goal)
-            except FileExistsError:
-                return False
-            finally:
-                scratch.unlink()
-            return True
+            return _link(scratch, goal)
         if self._stamp(key) != self._seen[key]:
             scratch.unlink()
             return False
@@ -212,7 +207,7 @@ class DirectorySide:
             if self._seen[key] == _stamp_of(aside.stat()):
                 aside.unlink()
                 return True
-            _put_back(aside, path)
+            _link(aside, path)
             return False
 
 
@@ -226,7 +221,7 @@ def clear(root: Path) -> int:
         for name in names:
             path = Path(folder, name)
             if name.endswith(_LEAVING):
-                _put_back(path, path.with_name(name.removesuffix(_LEAVING)))
+                _link(path, path.with_name(name.removesuffix(_LEAVING)))
             elif name.startswith(OWN_PREFIX):
                 path.unlink(missing_ok=True)
             else:
@@ -235,10 +230,20 @@ def clear(root: Path) -> int:
     return found
 
 
-def _put_back(aside: Path, path: Path) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.link(aside, path)
-    aside.unlink()
+def _link(scratch: Path, goal: Path) -> bool:
+    """Give a file a name that is free; return whether it was."""
+    try:
+        os.link(scratch, goal)
+    except FileExistsError:
+        scratch.unlink()
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS or goal.exists():
+            raise
+        scratch.replace(goal)
+    else:
+        scratch.unlink()
+    return True
 
 
 def _stamp_of(status: os.stat_result) -> str:

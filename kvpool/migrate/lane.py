@@ -238,8 +238,8 @@ class Lane:
     def _write(self, wanted: Sequence[_Seen]) -> int | None:
         """Write what is wanted; return how many copies were read back, None on any change."""
         if not wanted:
-            self._target.abandon()
-            return 0
+            # What is there already has to be there still, if the source is to lose it.
+            return 0 if self._target.leave() else None
         self._begun |= {seen.item.number for seen in wanted}
         self._journal.begin([seen.item.number for seen in wanted])
         self._at("begun")
@@ -284,7 +284,7 @@ class Lane:
             return list(written)
         if self._rules.verify == "none":
             return []
-        return [seen for seen in written if seen.item.number % SAMPLE_ONE_IN == 0]
+        return [seen for seen in written if seen.item.number % SAMPLE_ONE_IN == 1]
 
     def _read_back(self, chosen: Sequence[_Seen], values: dict[int, memoryview]) -> bool:
         """Return whether the target now has what was read from the source."""

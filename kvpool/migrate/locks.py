@@ -142,6 +142,7 @@ def _owner() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "boot": _boot_id(),
+        "pids": _pid_space(),
         "pid": os.getpid(),
         "started": _started(os.getpid()),
         "since": timestamp(),
@@ -151,7 +152,8 @@ def _owner() -> dict[str, Any]:
 
 def _is_dead(holder: dict[str, Any]) -> bool:
     """Return whether a lock's owner was a process of this machine, and is gone."""
-    if holder.get("host") != socket.gethostname() or holder.get("boot") != _boot_id():
+    here = (socket.gethostname(), _boot_id(), _pid_space())
+    if (holder.get("host"), holder.get("boot"), holder.get("pids")) != here:
         return False
     pid = holder.get("pid")
     if pid == os.getpid():
@@ -162,6 +164,14 @@ def _is_dead(holder: dict[str, Any]) -> bool:
 def _boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _pid_space() -> str:
+    """Return which processes a number can name: containers of one machine may share its name."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""
 

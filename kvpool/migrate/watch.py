@@ -1,6 +1,5 @@
 """What happens at the source while entries are copied, and what happened while nobody looked."""
 
-import contextlib
 import time
 from typing import Final
 
@@ -8,6 +7,7 @@ from kvpool.lmcache import make_entry
 from kvpool.migrate.changes import RedisChanges
 from kvpool.migrate.ends import End
 from kvpool.migrate.journal import OPEN, Fate, Journal
+from kvpool.migrate.side import Look, Side
 from kvpool.selection import Selection
 
 _CHECK: Final = 256
@@ -21,6 +21,7 @@ class Watch:
         self._source, self._journal = source, journal
         self._changes: RedisChanges | None = source.changes()
         self._unsettled: set[str] = set()
+        self._side: Side | None = None
 
     @property
     def blind(self) -> bool:
@@ -29,8 +30,9 @@ class Watch:
 
     def close(self) -> None:
         """Stop watching."""
-        if self._changes is not None:
-            self._changes.close()
+        for open_one in (self._changes, self._side):
+            if open_one is not None:
+                open_one.close()
 
     def poll(self, selection: Selection) -> int:
         """Reopen what the server says was touched; return how many entries."""
@@ -45,18 +47,16 @@ class Watch:
     def compare(self) -> int:
         """Reopen copied entries whose source looks otherwise than it did; return how many."""
         reopened, after = 0, 0
-        with contextlib.closing(self._source.reader()) as side:
-            while rows := self._journal.copied(after, _CHECK):
-                looks = side.look([key for _, key, _ in rows])
-                side.leave()
-                changed = [
-                    number
-                    for (number, _, stamp), look in zip(rows, looks, strict=True)
-                    if look is not None and look.version != stamp
-                ]
-                self._journal.reopen(changed)
-                reopened += len(changed)
-                after = rows[-1][0]
+        while rows := self._journal.copied(after, _CHECK):
+            looks = self._look([key for _, key, _ in rows])
+            changed = [
+                number
+                for (number, _, stamp), look in zip(rows, looks, strict=True)
+                if look is not None and look.version != stamp
+            ]
+            self._journal.reopen(changed)
+            reopened += len(changed)
+            after = rows[-1][0]
         return reopened
 
     def find_new(self, selection: Selection) -> int:
@@ -79,9 +79,8 @@ class Watch:
     def _reopen(self, keys: list[str]) -> int:
         """Reopen those of some touched entries that are still there."""
         known = self._journal.fates(keys)
-        with contextlib.closing(self._source.reader()) as side:
-            looks = side.look(keys)
-        there = {key: look for key, look in zip(keys, looks, strict=True) if look is not None}
+        looks = zip(keys, self._look(keys), strict=True)
+        there = {key: look for key, look in looks if look is not None}
         self._journal.add(
             (key, look.value_bytes + len(look.header), "pending", "")
             for key, look in there.items()
@@ -95,6 +94,13 @@ class Watch:
         retried = [number for number, fate in fates.values() if fate in _RETRIED]
         self._journal.reopen(retried, ours=False)
         return len(there) - len(unsettled)
+
+    def _look(self, keys: list[str]) -> list[Look | None]:
+        if self._side is None:
+            self._side = self._source.reader()
+        looks = self._side.look(keys)
+        self._side.leave()
+        return looks
 
 
 _COPIED: Final = ("copied", "same", "moved")

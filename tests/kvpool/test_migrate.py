@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from accelerators.errors import ToolError
+from kvpool.migrate.ends import Access
 from kvpool.migrate.journal import Journal
 from kvpool.migrate.lane import ConflictError, same_bytes
 from kvpool.migrate.report import Options
@@ -418,6 +419,19 @@ def test_read_only_replica(server: RedisPool, other: RedisPool, journal: Path) -
     target = FilePool(journal.parent.parent / "from-replica")
     assert migrate(other.url, target.url, journal).complete
     assert target.entries() == expected
+
+
+def test_server_that_tells_no_changes(server: RedisPool, other: RedisPool, journal: Path) -> None:
+    expected = fill(server)
+    server.client.acl_setuser(
+        "ops", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-client"]
+    )
+    url = server.url.replace("//", "//ops@")
+    with Migration(url, other.url, FULL, source_access=Access("any")) as migration:
+        report = migration.run(journal, resume=False, stop=threading.Event())
+    assert report.complete
+    assert "does not tell which keys change" in report.warnings[0]
+    assert other.entries() == expected
 
 
 def test_same_pool(server: RedisPool, directory: FilePool) -> None:
