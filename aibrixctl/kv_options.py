@@ -48,7 +48,9 @@ Models = Annotated[
 OlderThan = Annotated[
     str | None,
     typer.Option(
-        "--older-than", metavar="TIME", help="Stored before, or last used where only that is known."
+        "--older-than",
+        metavar="TIME",
+        help="Stored at least so long ago, or last used where only that is known.",
     ),
 ]
 MinSize = Annotated[

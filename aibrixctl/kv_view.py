@@ -241,7 +241,7 @@ def draw_entry(console: "Console", entry: "Entry", details: "Details") -> None:
 
 
 def _facts_of(entry: "Entry", details: "Details", now_s: float) -> list[tuple[str, str]]:
-    rank = "" if entry.worker_id is None else f"{entry.worker_id} of {entry.world_size}"
+    rank = "" if entry.worker_id is None else f"{entry.worker_id}, of {entry.world_size} from 0"
     layers = "" if entry.layers is None else f"{entry.layers[0]} to {entry.layers[1]}"
     tags = ", ".join(f"{name}={value}" for name, value in entry.tags)
     facts = [

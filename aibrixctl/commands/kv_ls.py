@@ -66,7 +66,8 @@ def ls(
         ),
     ] = "key",
     limit: Annotated[
-        int, typer.Option("--limit", min=0, help="At most so many; 0 keeps all in memory.")
+        int,
+        typer.Option("--limit", min=0, help="At most so many; 0 for all, which stay in memory."),
     ] = 100,
     headers: ReadHeaders = False,
     password_file: PasswordFile = None,

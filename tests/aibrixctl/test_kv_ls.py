@@ -183,3 +183,12 @@ def test_the_demo_pool_spares_a_folder_in_use(
 def test_jsonl_ends_with_a_summary(cli: Callable[..., Any]) -> None:
     lines = cli("kv", "ls", POOL, "--limit", "2", "-o", "jsonl").out.splitlines()
     assert [json.loads(line)["type"] for line in lines] == ["entry", "entry", "summary"]
+
+
+def test_names_that_are_no_text_are_escaped_everywhere(cli: Callable[..., Any]) -> None:
+    with open(b"pool/\xff\xfe", "wb"):  # noqa: PTH123 - Path takes no bytes
+        pass
+    words = ("kv", "ls", POOL, "--state", "foreign", "-o", "json")
+    assert cli(*words, "--output-file", "out.json").code == 0
+    assert json.loads(Path("out.json").read_text())["data"] == json.loads(cli(*words).out)["data"]
+    assert "\\udcff\\udcfe" in Path("out.json").read_text()
