@@ -91,6 +91,9 @@ _KEY = re.compile(
     r"(?:@(?P<layer>\d+))?(?P<tags>(?:@[^@%]+%[^@]*)*)",
     re.ASCII | re.DOTALL,
 )
+_OBJECT_KEY = re.compile(
+    r".+@(?:0x)?[0-9a-f]{8}@[0-9a-f]+@[0-9a-f]+(?:@[^@]*)?", re.ASCII | re.DOTALL | re.IGNORECASE
+)
 _KEY_LIKE = re.compile(r".+@-?\w+@-?\w+@-?\w+@\w+", re.ASCII | re.DOTALL)
 
 
@@ -140,6 +143,13 @@ def parse_key(text: str) -> Key | None:
 def looks_like_key(text: str) -> bool:
     """Tell a damaged or unknown key of LMCache from a name that has nothing to do with it."""
     return _KEY_LIKE.match(text) is not None
+
+
+def other_kind(text: str) -> str:
+    """Return what a name is that is no key of an entry, as far as LMCache has other names."""
+    if _OBJECT_KEY.fullmatch(text):
+        return "an object of LMCache's multi-process server, which has keys and values of its own"
+    return "not a key of LMCache"
 
 
 def parse_header(data: bytes) -> Header | None:
@@ -251,8 +261,8 @@ def make_entry(
         "has_header": has_header,
     }
     if parts is None:
-        if not looks_like_key(key):
-            return Entry(key, "foreign", size, "not a key of LMCache", **common)
+        if _OBJECT_KEY.fullmatch(key) or not looks_like_key(key):
+            return Entry(key, "foreign", size, other_kind(key), **common)
         return Entry(key, "undecodable", size, "its key is none of LMCache 0.5", **common)
     state, reason = _verdict(has_data, has_header, damage)
     return Entry(

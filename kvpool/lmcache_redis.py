@@ -265,7 +265,7 @@ class LmcacheRedisPool:
             if size is None:
                 continue  # gone since the server named it
             text = name.decode("utf-8", "surrogateescape")
-            reason = "not a key of LMCache"
+            reason = lmcache.other_kind(text)
             if lmcache.parse_key(text):
                 reason = "a value without header, as LMCache's resp:// connector stores it"
             entries.append(Entry(text, "foreign", size, reason, has_header=False))

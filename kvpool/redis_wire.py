@@ -15,7 +15,7 @@ from kvpool.errors import KvPoolError, KvPoolUsageError, PoolUnreachableError
 from kvpool.url import PoolUrl
 
 _READ_BYTES = 1 << 18
-_ACCESS = ("NOAUTH", "WRONGPASS", "NOPERM")
+_ACCESS = ("NOAUTH", "WRONGPASS", "NOPERM", "DENIED")
 _OF_ONE_KEY = (b"-WRONGTYPE", b"-ERR An LFU maxmemory policy is selected")
 """Errors that speak of the key alone: it holds no string; its idle time is not tracked."""
 

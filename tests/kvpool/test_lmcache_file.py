@@ -46,6 +46,7 @@ def test_what_a_dead_writer_left_and_what_is_not_lmcaches(tmp_path: Path) -> Non
     put("m@1@0@4@what.data", HEADER + b"12345678")
     put("m@1@0@5@half.data", HEADER + b"1234")
     put("m@1@0@6@half.pt", b"x")
+    put("m@0x01000100@0@abcd@salt.data", b"x" * 64)
     put("README", b"hello")
     put("sub/m@1@0@7@half.data", HEADER + b"12345678")
     (tmp_path / "link.data").symlink_to("README")
@@ -59,6 +60,7 @@ def test_what_a_dead_writer_left_and_what_is_not_lmcaches(tmp_path: Path) -> Non
         "m@1@0@4@what": "undecodable",
         "m@1@0@5@half": "whole",
         "m@1@0@6@half.pt": "foreign",
+        "m@0x01000100@0@abcd@salt": "foreign",
         "README": "foreign",
         "sub/m@1@0@7@half.data": "foreign",
         "link.data": "foreign",
@@ -67,6 +69,7 @@ def test_what_a_dead_writer_left_and_what_is_not_lmcaches(tmp_path: Path) -> Non
     assert "less than a header" in found["m@1@0@2@half"].reason
     assert "save_chunk_meta" in found["m@1@0@3@half"].reason
     assert "local disk" in found["m@1@0@6@half.pt"].reason
+    assert "multi-process" in found["m@0x01000100@0@abcd@salt"].reason
     cut = found["m@1@0@5@half"]
     assert cut.header is not None
     assert (cut.value_bytes, cut.header.value_bytes) == (4, 8)

@@ -80,6 +80,7 @@ def test_orphans_foreign_and_damaged_keys_are_told_apart(client: "redis.Redis", 
     client.mset({"c@1@0@3@half" + "kv_bytes": b"data", "c@1@0@3@half" + "metadata": b"junk"})
     client.mset({"d@1@0@4@what" + "kv_bytes": b"data", "d@1@0@4@what" + "metadata": header})
     client.set("e@1@0@5@half", b"data")
+    client.set("org/m@02010201@0@abcd", b"data")
     client.set("aibrix:profile_m_d", "{}")
     client.hset("kvmetadata", "a", "b")
     client.lpush("f@1@0@6@half" + "kv_bytes", "x")
@@ -94,6 +95,10 @@ def test_orphans_foreign_and_damaged_keys_are_told_apart(client: "redis.Redis", 
         "e@1@0@5@half": (
             "foreign",
             "a value without header, as LMCache's resp:// connector stores it",
+        ),
+        "org/m@02010201@0@abcd": (
+            "foreign",
+            "an object of LMCache's multi-process server, which has keys and values of its own",
         ),
         "aibrix:profile_m_d": ("foreign", "not a key of LMCache"),
         "kvmetadata": ("foreign", "not a key of LMCache"),
