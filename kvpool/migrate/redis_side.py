@@ -6,6 +6,7 @@ makes the server itself say whether anybody touched the entries since they were 
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from kvpool import lmcache
@@ -34,6 +35,7 @@ class _Name(NamedTuple):
     header: bytes
 
 
+@lru_cache(maxsize=4096)  # both ends of a migration ask for the same names
 def _name_of(key: str) -> _Name:
     stem = key.encode("utf-8", "surrogateescape")
     return _Name(argument(stem + _DATA), argument(stem + _HEADER))
