@@ -76,6 +76,29 @@ def test_a_redis_is_counted_without_reading_headers_and_with(
 
 
 @requires_redis
+def test_a_server_is_only_asked_what_disturbs_nothing(
+    server: Server, cli: Callable[..., Any]
+) -> None:
+    url = f"lmcache+redis://127.0.0.1:{server.port}/0"
+    allowed = {"scan", "object|idletime", "memory|usage", "pexpiretime", "pttl", "dbsize"}
+    allowed |= {"ping", "info", "select", "client|no-touch", "client", "config|resetstat"}
+    with redis.Redis(port=server.port) as client:
+        reads = {"strlen", "getrange"}
+        for words, more in ((), reads if _is_quiet(client) else set()), (("--headers",), reads):
+            client.config_resetstat()
+            assert cli("kv", "stats", url, *words).code == 0
+            asked = {name.removeprefix("cmdstat_") for name in client.info("commandstats")}
+            assert "scan" in asked
+            assert asked <= allowed | more
+
+
+def _is_quiet(client: "redis.Redis") -> bool:
+    """Whether the server can be told that reads are no use: Redis 7.2 and later."""
+    major, minor = str(client.info("server")["redis_version"]).split(".")[:2]
+    return (int(major), int(minor)) >= (7, 2)
+
+
+@requires_redis
 def test_tokens_of_single_layers_are_counted_once(
     server: Server, cli_json: Callable[..., Any]
 ) -> None:
