@@ -164,9 +164,8 @@ class AibrixRocksdbPool:
     def _writer(self, conn_id: str) -> "Rdict":
         if conn_id not in self._writers:
             path = self._paths.setdefault(conn_id, self._root / conn_id)
+            # A reader stays open beside it, for a scan may be under way.
             self._writers[conn_id] = self._open(path, self._rocksdict.AccessType.read_write())
-            if conn_id in self._readers:
-                self._readers.pop(conn_id).close()
         return self._writers[conn_id]
 
     def _open(self, path: Path, access: Any) -> "Rdict":

@@ -1,28 +1,24 @@
-"""Remove entries from a pool, oldest first: a plan, then the removal of what has not changed."""
+"""Remove entries from a pool, oldest first, in two scans and in memory that does not grow with it.
 
-import heapq
+The first scan sums bytes by the time of storing or last use, which tells up to which moment entries
+must go. The second removes what is older, batch by batch as it is seen; what was written or used in
+between has become newer, and stays.
+"""
+
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from threading import Event
 from typing import Any
 
-from kvpool.pool import BATCH, Pool
-from kvpool.selection import Selection, age_s
+from kvpool.entry import Entry
+from kvpool.pool import Pool
+from kvpool.selection import Selection
 
-_CLOCK_S = 2.0
-"""Redis counts idle time in whole seconds; a use must be later than this to count as one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Victim:
-    """One entry to remove, and what it was when the plan was made."""
-
-    key: str
-    bytes: int
-    stored_s: float | None
-    accessed_s: float | None
+_MOST_BINS = 1 << 16
+_CLOCK_S = 1.0
+"""Redis counts idle time in whole seconds, so two looks at one entry may differ by this."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +26,26 @@ class EvictPlan:
     """What would be removed.
 
     Attributes:
-        victims: in the order of removal.
-        victim_bytes: what they occupy together.
+        selection: which whole entries may go.
+        made_s: when the plan was made; ages are counted from there.
+        entries, bytes: what would be removed.
         scanned, scanned_bytes: whole entries in the pool, and what they occupy.
-        unknown_age: selected entries that are left alone because nothing tells their age.
+        unknown_age: selected entries that stay because nothing tells their age.
+        before_s: all that is older than this goes; None: all that is selected.
+        edge_s, edge_bytes: of what lies between ``before_s`` and this, so much goes.
         complete: False where the scan was stopped; such a plan must not be carried out.
     """
 
-    victims: tuple[Victim, ...]
-    victim_bytes: int
+    selection: Selection
+    made_s: float
+    entries: int
+    bytes: int
     scanned: int
     scanned_bytes: int
     unknown_age: int = 0
+    before_s: float | None = None
+    edge_s: float = 0.0
+    edge_bytes: int = 0
     complete: bool = True
 
 
@@ -51,20 +55,45 @@ class Evicted:
 
     Attributes:
         removed, removed_bytes: entries, and what they occupied.
-        changed: entries that were written or used since the plan, and left alone.
-        absent: entries that were gone already.
         complete: False where it was stopped.
     """
 
     removed: int = 0
     removed_bytes: int = 0
-    changed: int = 0
-    absent: int = 0
     complete: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         return dict(vars(self))
+
+
+class _Ages:
+    """Bytes and entries by moment, in bins that widen when there are too many."""
+
+    def __init__(self) -> None:
+        self.width_s = 1.0
+        self.bytes: Counter[int] = Counter()
+        self.entries: Counter[int] = Counter()
+
+    def add(self, moment_s: float, size: int) -> None:
+        place = int(moment_s // self.width_s)
+        self.bytes[place] += size
+        self.entries[place] += 1
+        while len(self.entries) > _MOST_BINS:
+            self._widen()
+
+    def _widen(self) -> None:
+        self.width_s *= 2
+        for name in ("bytes", "entries"):
+            wider: Counter[int] = Counter()
+            for place, count in getattr(self, name).items():
+                wider[place // 2] += count
+            setattr(self, name, wider)
+
+
+def moment_s(entry: Entry) -> float | None:
+    """Return when an entry was stored or, failing that, last used."""
+    return entry.stored_s if entry.stored_s is not None else entry.accessed_s
 
 
 def plan_eviction(
@@ -80,49 +109,75 @@ def plan_eviction(
     Args:
         pool: must be able to scan.
         selection: which whole entries may go.
-        to_bytes: stop as soon as the whole entries of the pool, selected or not, occupy no more.
+        to_bytes: no more than this shall be left of whole entries, selected or not.
         stop: when set, the scan ends after its batch.
         progress: called after each batch with the number seen.
 
     Raises:
         KvPoolError: what the pool raises.
     """
-    now_s = time.time()
-    scanned = scanned_bytes = unknown = 0
+    made_s = time.time()
+    scanned = scanned_bytes = unknown = chosen = chosen_bytes = 0
     complete = True
-    heap: list[tuple[float, str, Victim]] = []
+    ages = _Ages()
     for batch in pool.scan():
         for entry in batch:
             if entry.state != "whole":
                 continue
             scanned += 1
             scanned_bytes += entry.bytes
-            if not selection.holds(entry, now_s):
+            if not selection.holds(entry, made_s):
                 continue
-            since_s = age_s(entry, now_s)
-            if since_s is None and to_bytes is not None:
+            moment = moment_s(entry)
+            if to_bytes is None:
+                chosen += 1
+                chosen_bytes += entry.bytes
+            elif moment is None:
                 unknown += 1
-                continue
-            victim = Victim(entry.key, entry.bytes, entry.stored_s, entry.accessed_s)
-            heap.append((-(since_s or 0.0), entry.key, victim))
+            else:
+                ages.add(moment, entry.bytes)
         if progress is not None:
             progress(scanned)
         if stop is not None and stop.is_set():
             complete = False
             break
-    victims = tuple(_oldest(heap, None if to_bytes is None else scanned_bytes - to_bytes))
-    total = sum(victim.bytes for victim in victims)
-    return EvictPlan(victims, total, scanned, scanned_bytes, unknown, complete)
+    counts = (scanned, scanned_bytes, unknown)
+    if to_bytes is None:
+        return EvictPlan(selection, made_s, chosen, chosen_bytes, *counts, complete=complete)
+    return _cut(selection, made_s, counts, ages, scanned_bytes - to_bytes, complete)
 
 
-def _oldest(heap: list[tuple[float, str, Victim]], excess_bytes: int | None) -> Iterator[Victim]:
-    """Yield the oldest first, as long as there is something in excess."""
-    heapq.heapify(heap)
-    while heap and (excess_bytes is None or excess_bytes > 0):
-        victim = heapq.heappop(heap)[2]
-        if excess_bytes is not None:
-            excess_bytes -= victim.bytes
-        yield victim
+def _cut(
+    selection: Selection,
+    made_s: float,
+    counts: tuple[int, int, int],
+    ages: _Ages,
+    excess_bytes: int,
+    complete: bool,
+) -> EvictPlan:
+    """Return the plan that takes bins from the oldest on, and of the last only a part."""
+    entries = size = 0
+    before = edge = 0.0
+    edge_bytes = 0
+    for place in sorted(ages.bytes):
+        left = excess_bytes - size
+        if left <= 0:
+            break
+        before = place * ages.width_s
+        edge, edge_bytes = before + ages.width_s, left
+        entries += ages.entries[place]
+        size += ages.bytes[place]
+    return EvictPlan(
+        selection,
+        made_s,
+        entries,
+        size,
+        *counts,
+        before_s=before,
+        edge_s=edge,
+        edge_bytes=edge_bytes,
+        complete=complete,
+    )
 
 
 def evict(
@@ -132,7 +187,7 @@ def evict(
     stop: Event | None = None,
     progress: Callable[[Evicted], None] | None = None,
 ) -> Evicted:
-    """Remove the entries of a plan, sparing those that were written or used since.
+    """Carry out a plan, on what the pool holds by now.
 
     Args:
         pool: must be able to delete.
@@ -143,33 +198,38 @@ def evict(
     Raises:
         KvPoolError: what the pool raises; the entries before are gone.
     """
-    done = Evicted()
-    victims = iter(plan.victims)
-    while batch := list(islice(victims, BATCH)):
+    removed = removed_bytes = 0
+    edge_bytes = plan.edge_bytes
+    for batch in pool.scan():
         if stop is not None and stop.is_set():
-            return Evicted(**(vars(done) | {"complete": False}))
-        fit, changed, absent = [], 0, 0
-        for victim in batch:
-            now = pool.stat(victim.key)
-            if now is None:
-                absent += 1
-            elif _is_later(now.stored_s, victim.stored_s, 0.0) or _is_later(
-                now.accessed_s, victim.accessed_s, _CLOCK_S
-            ):
-                changed += 1
-            else:
-                fit.append(victim)
-        removed = pool.delete([victim.key for victim in fit])
-        done = Evicted(
-            removed=done.removed + removed,
-            removed_bytes=done.removed_bytes + sum(victim.bytes for victim in fit),
-            changed=done.changed + changed,
-            absent=done.absent + absent + len(fit) - removed,
-        )
+            return Evicted(removed, removed_bytes, complete=False)
+        going = []
+        for entry in batch:
+            if entry.state != "whole" or not plan.selection.holds(entry, plan.made_s):
+                continue
+            place = _place(entry, plan)
+            if place == "edge" and edge_bytes > 0:
+                edge_bytes -= entry.bytes
+                going.append(entry)
+            elif place == "before":
+                going.append(entry)
+        if going:
+            removed += pool.delete([entry.key for entry in going])
+            removed_bytes += sum(entry.bytes for entry in going)
         if progress is not None:
-            progress(done)
-    return done
+            progress(Evicted(removed, removed_bytes))
+    return Evicted(removed, removed_bytes)
 
 
-def _is_later(now_s: float | None, then_s: float | None, margin_s: float) -> bool:
-    return now_s is not None and then_s is not None and now_s > then_s + margin_s
+def _place(entry: Entry, plan: EvictPlan) -> str:
+    """Return on which side of the cut an entry lies now."""
+    if plan.before_s is None:
+        return "before"
+    moment = moment_s(entry)
+    if moment is None:
+        return "after"
+    if moment < plan.before_s:
+        return "before"
+    # Of a whole second's clock the same entry may seem a little younger the second time.
+    slack_s = 0.0 if entry.stored_s is not None else _CLOCK_S
+    return "edge" if moment < plan.edge_s + slack_s else "after"

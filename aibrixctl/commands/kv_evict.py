@@ -67,8 +67,8 @@ def evict(
     """Remove whole entries of a KV cache pool, oldest first.
 
     Old is what was stored long ago, or was last used long ago where the pool keeps no such time
-    (Redis). Both halves of an entry go at once. What was written or used since it was chosen stays.
-    Orphans, foreign and undecodable keys are left alone.
+    (Redis). Both halves of an entry go at once. The pool is scanned twice, to choose and to remove;
+    what was written or used in between stays. Orphans, foreign and undecodable keys are left alone.
     """
     from aibrixctl import quantities
     from aibrixctl.kv_options import opened, selection
@@ -109,7 +109,7 @@ def evict(
 def _remove(place: "Pool", plan: "EvictPlan", stop: StopFlag) -> "Evicted":
     from kvpool.evict import evict
 
-    with session().reporter.progress("removing", len(plan.victims)) as bar:
+    with session().reporter.progress("removing", plan.entries) as bar:
         return evict(place, plan, stop=stop, progress=lambda now: bar.update(now.removed))
 
 
@@ -121,8 +121,8 @@ def _result(
         "dry_run": dry_run,
         "scanned": plan.scanned,
         "scanned_bytes": plan.scanned_bytes,
-        "planned": len(plan.victims),
-        "planned_bytes": plan.victim_bytes,
+        "planned": plan.entries,
+        "planned_bytes": plan.bytes,
         "unknown_age": plan.unknown_age,
         **done.to_json(),
     }
@@ -130,21 +130,15 @@ def _result(
     def view(console: "Console", wide: bool) -> None:
         from accelerators.units import format_bytes
 
-        planned = len(plan.victims), plan.victim_bytes
+        planned = plan.entries, plan.bytes
         count, size = planned if dry_run else (done.removed, done.removed_bytes)
         verb = "would remove" if dry_run else "removed"
         console.print(
             f"{verb} {count:,} of {plan.scanned:,} entries, {format_bytes(size)} of "
             f"{format_bytes(plan.scanned_bytes)}"
         )
-        for number, why in (
-            (done.changed, "were written or used meanwhile, and stay"),
-            (done.absent, "were gone already"),
-        ):
-            if number:
-                console.print(f"{number:,} {why}")
 
-    text = f"stopped by a signal; {done.removed:,} of {len(plan.victims):,} entries were removed"
+    text = f"stopped by a signal; {done.removed:,} of {plan.entries:,} entries were removed"
     warning = Problem(
         "kv.evict.unknown_age",
         f"{plan.unknown_age:,} entries were left alone because nothing tells their age",
