@@ -62,7 +62,7 @@ def migrate(
             max=16,
             help="Batches under way at once; one is read while another is written.",
         ),
-    ] = 4,
+    ] = 3,
     verify: Annotated[
         str | None,
         typer.Option(

@@ -24,21 +24,28 @@ _STRLEN: Final = opening(b"STRLEN", more=1)
 _ABSOLUTE: Final = opening(b"PEXPIRETIME", more=1)
 _RELATIVE: Final = opening(b"PTTL", more=1)
 _NONE: Final = (b"", b"", b"")
+_NEVER: Final = [b":-1", b":-1"]
 _MULTI: Final = command("MULTI")
 _EXEC: Final = command("EXEC")
 
 
 class _Name(NamedTuple):
-    """The two keys of an entry, framed as arguments: its value's and its header's."""
+    """The two keys of an entry, framed as arguments: its value's and its header's.
+
+    Attributes:
+        questions: the commands for length and expiries.
+    """
 
     data: bytes
     header: bytes
+    questions: bytes
 
 
 @lru_cache(maxsize=4096)  # both ends of a migration ask for the same names
-def _name_of(key: str) -> _Name:
+def _name_of(key: str, expiry: bytes) -> _Name:
     stem = key.encode("utf-8", "surrogateescape")
-    return _Name(argument(stem + _DATA), argument(stem + _HEADER))
+    data, header = argument(stem + _DATA), argument(stem + _HEADER)
+    return _Name(data, header, b"".join((_STRLEN, data, expiry, data, expiry, header)))
 
 
 class RedisSide:
@@ -66,13 +73,13 @@ class RedisSide:
 
     def ask(self, keys: Sequence[str]) -> None:
         """Send the commands that watch entries and ask what they are."""
-        self._names = {key: _name_of(key) for key in keys}
+        self._names = {key: _name_of(key, self._expiry) for key in keys}
         names = self._names.values()
         headers = [name.header for name in names]
         parts = [opening(b"WATCH", more=2 * len(keys)), *headers, *(name.data for name in names)]
         parts += [opening(b"MGET", more=len(keys)), *headers]
         if self._eager:
-            parts.append(_sizes(names, self._expiry))
+            parts += [name.questions for name in names]
         self._redis.send([b"".join(parts)])
 
     def told(self) -> list[Look | None]:
@@ -84,7 +91,7 @@ class RedisSide:
         there = [name for name, header in zip(names, headers, strict=True) if header]
         if not there:
             return [None] * len(headers)
-        self._redis.send([_sizes(there, self._expiry)])
+        self._redis.send([b"".join([name.questions for name in there])])
         found = iter(self._redis.lines(3 * len(there)))
         lines = [
             line
@@ -172,7 +179,7 @@ class RedisSide:
         self._redis.close()
 
     def _name(self, key: str) -> _Name:
-        return self._names.get(key) or _name_of(key)
+        return self._names.get(key) or _name_of(key, self._expiry)
 
     def _reconnect(self) -> None:
         self._redis.close()
@@ -220,22 +227,17 @@ class RedisSide:
             if not header or b":-2" in expiries or length[:1] != b":":
                 looks.append(None)  # a half is missing, or is no string
                 continue
+            size = int(length[1:])
+            if expiries == _NEVER:
+                looks.append(Look(size, header))
+                continue
             data_ms, header_ms = (0 if at == b":-1" else base_ms + int(at[1:]) for at in expiries)
-            looks.append(Look(int(length[1:]), header, data_ms, header_ms))
+            looks.append(Look(size, header, data_ms, header_ms))
         return looks
 
     def _now_ms(self) -> int:
         seconds, micros = self._redis.ask("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
-
-
-def _sizes(names: Iterable[_Name], expiry: bytes) -> bytes:
-    """Return the commands for length and expiries of entries."""
-    return b"".join(
-        part
-        for name in names
-        for part in (_STRLEN, name.data, expiry, name.data, expiry, name.header)
-    )
 
 
 def _expiry(at_ms: int) -> bytes:

@@ -26,7 +26,7 @@ class Options:
     """
 
     models: tuple[str, ...] = ()
-    lanes: int = 4
+    lanes: int = 3
     bytes_per_s: float | None = None
     verify: Verify = "sample"
     on_conflict: OnConflict = "fail"

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-BATCH_BYTES: Final = 2 << 20
+BATCH_BYTES: Final = 3 << 20
 """Most bytes of values that are under way in one lane; a larger value goes in pieces of it."""
 BATCH_ENTRIES: Final = 256
 BUFFER_BYTES: Final = BATCH_BYTES + 32 * BATCH_ENTRIES
