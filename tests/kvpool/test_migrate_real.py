@@ -28,7 +28,7 @@ def test_lmcache_from_redis_to_files_and_back(part: str, tmp_path: Path) -> None
                 assert after.read(key) == before.read(key)
         assert migrate(files, urls[1], tmp_path / "back", Options(verify="full")).complete
         names = set(second.keys())
-        assert names == {name for name in first.scan_iter("*@*")}
+        assert names == set(first.scan_iter("*@*"))
         assert all(first.get(name) == second.get(name) for name in names)
 
 
