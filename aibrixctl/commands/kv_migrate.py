@@ -68,8 +68,8 @@ def migrate(
         typer.Option(
             "--verify",
             metavar="|".join(_VERIFY),
-            help="Read copies back and compare: all, one in 16, or none. By default sample, and "
-            "full with --delete-source.",
+            help="Read copies back and compare: all, one batch in 16, or none. By default sample, "
+            "and full with --delete-source.",
             autocompletion=one_of(*_VERIFY),
         ),
     ] = None,
