@@ -177,9 +177,8 @@ class Journal:
     def begin(self, numbers: Sequence[int]) -> None:
         """Note that these items are about to be written to the target."""
         with self._step() as database:
-            database.execute(
-                f"UPDATE entries SET fate = 'writing' WHERE id IN ({_listed(numbers)})"
-            )
+            which, values = _those(numbers)
+            database.execute(f"UPDATE entries SET fate = 'writing' WHERE {which}", values)
 
     def settle(self, settled: Iterable[Settled]) -> None:
         """Note what became of items."""
@@ -189,10 +188,10 @@ class Journal:
             alike.setdefault((fate, stamp, note), []).append(number)
         with self._step() as database:
             for what, numbers in alike.items():
+                which, values = _those(numbers)
                 database.execute(
-                    "UPDATE entries SET fate = ?, stamp = ?, note = ? "
-                    f"WHERE id IN ({_listed(numbers)})",
-                    what,
+                    f"UPDATE entries SET fate = ?, stamp = ?, note = ? WHERE {which}",
+                    (*what, *values),
                 )
 
     def copied(self, after: int, limit: int) -> list[tuple[int, str, str]]:
@@ -208,10 +207,9 @@ class Journal:
     def reopen(self, numbers: Sequence[int], *, ours: bool = True) -> None:
         """Have entries copied again; ``ours``: what the target has under their key is our copy."""
         with self._step() as database:
-            database.execute(
-                f"UPDATE entries SET fate = ? WHERE id IN ({_listed(numbers)})",
-                ("stale" if ours else "pending",),
-            )
+            which, values = _those(numbers)
+            fate = "stale" if ours else "pending"
+            database.execute(f"UPDATE entries SET fate = ? WHERE {which}", (fate, *values))
 
     def reopen_copied(self) -> None:
         """Have all that was copied, and still stands in the source, compared again."""
@@ -349,8 +347,14 @@ class Journal:
             )
 
 
-def _listed(numbers: Iterable[int]) -> str:
-    return ",".join(map(str, numbers))
+def _those(numbers: Sequence[int]) -> tuple[str, tuple[int, ...]]:
+    """Return a condition for entries of these numbers, and its values.
+
+    A batch most often is a range, for which SQLite has the statement prepared.
+    """
+    if numbers and numbers[-1] - numbers[0] == len(numbers) - 1 and sorted(numbers) == [*numbers]:
+        return "id BETWEEN ? AND ?", (numbers[0], numbers[-1])
+    return f"id IN ({','.join(map(str, numbers))})", ()
 
 
 def _blob(key: str) -> bytes:
