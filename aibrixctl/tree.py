@@ -71,6 +71,7 @@ TREE = Branch(
                 "show": Leaf("kv_ls:show", "Show one entry, its header decoded."),
                 "migrate": Leaf("kv_migrate:migrate", "Copy or move a pool to another."),
                 "evict": Leaf("kv_evict:evict", "Remove entries, oldest first."),
+                "size": Leaf("kv_size:size", "Find how large a pool should be."),
                 "demo-pool": Leaf("kv_demo:demo_pool", "Write a small pool to try things on."),
             },
         ),

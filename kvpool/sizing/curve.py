@@ -99,6 +99,7 @@ def size_pool(
     policies: Sequence[str],
     *,
     sizes: Sequence[int] | None = None,
+    size_unit_blocks: float = 1.0,
     wanted_hit_rate: float | None = None,
     warmup: float = 0.0,
     simulated_accesses: int = SIMULATED_ACCESSES,
@@ -112,7 +113,9 @@ def size_pool(
     Args:
         trace: the accesses.
         policies: names out of ``POLICIES``.
-        sizes: in blocks; powers of two between what hits little and what holds all by default.
+        sizes: in blocks; by default a unit times powers of two, from 1/256 of what LRU needs for
+            its best to all of it.
+        size_unit_blocks: that unit, such as the blocks of a GiB.
         wanted_hit_rate: to find the least size for, 0 to 1.
         warmup: share of the requests, from the first, that fill the pool and are not counted.
         simulated_accesses: at most about so many are simulated.
@@ -128,7 +131,7 @@ def size_pool(
         raise KvPoolUsageError(
             "kv.size.warmup", f"nothing is left of {trace.source} after a warm-up of {warmup:.0%}"
         )
-    sizes = sorted(set(sizes or _default_sizes(whole)))
+    sizes = sorted(set(sizes or _default_sizes(whole.working_set, size_unit_blocks)))
     part = sample(trace, simulated_accesses)
     sampled = part is not trace
     rates = _Rates(whole, _Lru(part, warmup) if sampled else whole)
@@ -263,7 +266,6 @@ def _in_hit_prefix(trace: BlockTrace, hits: Bools) -> Bools:
     return found
 
 
-def _default_sizes(lru: _Lru) -> list[int]:
-    """Return powers of two from 1/256 of the working set to all of it."""
-    top = max(lru.working_set, 1).bit_length()
-    return [1 << power for power in range(max(top - 8, 0), top + 1)]
+def _default_sizes(working_set: int, unit_blocks: float) -> list[int]:
+    top = math.ceil(math.log2(max(working_set, 1) / unit_blocks))
+    return [max(math.floor(unit_blocks * 2.0**power), 1) for power in range(top - 8, top + 1)]

@@ -51,8 +51,18 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     run("kv", "demo-pool", "pool")
     (folder / "melange.json").write_text(json.dumps(MELANGE))
+    (folder / "blocks.jsonl").write_text(block_trace())
     (folder / "bench.jsonl").write_text(benchmark_rows())
     return folder
+
+
+def block_trace() -> str:
+    """Prompts of growing conversations, by the ids of their blocks."""
+    prompts = [[0, *range(1 + 40 * chat, 1 + 40 * chat + 4 * turn)] for turn in range(1, 9)
+               for chat in range(12)]  # fmt: skip
+    return "".join(
+        json.dumps({"input_length": 512 * len(ids), "hash_ids": ids}) + "\n" for ids in prompts
+    )
 
 
 def benchmark_rows() -> str:
