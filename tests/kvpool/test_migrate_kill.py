@@ -83,7 +83,7 @@ class _Round:
 
     def killed(self) -> bool:
         """Run until a random step; return whether the kill came before the end."""
-        steps = self.random.randrange(1, 40)
+        steps = self.random.randrange(1, 22)
         child = _CHILDREN.Process(
             target=killed_child,
             args=(
@@ -144,11 +144,11 @@ def test_kill_at_random_steps(pair: tuple[str, str], redis_port: int, tmp_path: 
             for database, kind in enumerate(pair)
         ]
         one = _Round(ends[0], ends[1], tmp_path, number)
-        for _ in range(7):
+        for _ in range(8):
             if not one.killed():
                 break
             one.check_nothing_lost()
             one.disturb()
         one.finish()
         kills += one.kills
-    assert kills >= 2 * _ROUNDS
+    assert kills >= 4 * _ROUNDS
