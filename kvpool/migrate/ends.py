@@ -308,7 +308,8 @@ def open_end(url: str, access: Access, *, create: Literal["no", "yes", "for now"
     if place.scheme not in FAMILIES:
         raise UnsupportedError(
             "kv.migrate.kind",
-            f"entries can't be moved in or out of {place}: {_WHY_NOT[place.scheme]}",
+            f"entries can't be moved in or out of {place}: "
+            f"{_WHY_NOT.get(place.scheme, 'nothing is known of its format')}",
             hint=f"kinds that can: {', '.join(FAMILIES)}",
             target=str(place),
         )
