@@ -49,19 +49,31 @@ def draw_facts(console: "Console", url: str, facts: "PoolFacts") -> None:
 
 
 def _draw_nodes(console: "Console", facts: "PoolFacts") -> None:
+    if facts.total_slots is None:
+        console.print(_node_sizes(facts))
+        return
     table = _table("NODE", "ADDRESS", "SLOTS", "RANGES", right=("SLOTS",))
     for node in facts.nodes:
         ranges = ", ".join(f"{start}-{end}" for start, end in node.slots) or "none"
         table.add_row(node.name or "-", node.address, f"{node.slot_count:,}", ranges)
     console.print(table)
-    if facts.total_slots is not None:
-        covered = {
-            slot
-            for node in facts.nodes
-            for start, end in node.slots
-            for slot in range(max(0, start), min(end, facts.total_slots - 1) + 1)
-        }
-        console.print(f"{len(covered):,} of {facts.total_slots:,} slots have an owner")
+    covered = {
+        slot
+        for node in facts.nodes
+        for start, end in node.slots
+        for slot in range(max(0, start), min(end, facts.total_slots - 1) + 1)
+    }
+    console.print(f"{len(covered):,} of {facts.total_slots:,} slots have an owner")
+
+
+def _node_sizes(facts: "PoolFacts") -> "Table":
+    """Return the nodes of a cluster that has no slots, and how full they are."""
+    table = _table("NODE", "ADDRESS", "STATUS", "USED", "OF", right=("USED", "OF"))
+    for node in facts.nodes:
+        used = "-" if node.used_bytes is None else format_bytes(node.used_bytes)
+        size = "-" if node.capacity_bytes is None else format_bytes(node.capacity_bytes)
+        table.add_row(node.name or "-", node.address, node.status or "-", used, size)
+    return table
 
 
 def draw_stats(console: "Console", url: str, stats: "PoolStats") -> None:

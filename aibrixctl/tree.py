@@ -70,6 +70,7 @@ TREE = Branch(
                 "ls": Leaf("kv_ls:ls", "List the entries of a pool."),
                 "show": Leaf("kv_ls:show", "Show one entry, its header decoded."),
                 "migrate": Leaf("kv_migrate:migrate", "Copy or move a pool to another."),
+                "drain": Leaf("kv_drain:drain", "Empty a segment of a Mooncake store."),
                 "evict": Leaf("kv_evict:evict", "Remove entries, oldest first."),
                 "size": Leaf("kv_size:size", "Find how large a pool should be."),
                 "demo-pool": Leaf("kv_demo:demo_pool", "Write a small pool to try things on."),

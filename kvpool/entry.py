@@ -140,6 +140,7 @@ class Node:
         address: host and port.
         slots: ranges as the metadata has them, both ends included and unchecked.
         used_bytes, capacity_bytes: where the backend tells.
+        status: in the backend's own word; empty where it has none.
     """
 
     name: str
@@ -147,6 +148,7 @@ class Node:
     slots: tuple[tuple[int, int], ...] = ()
     used_bytes: int | None = None
     capacity_bytes: int | None = None
+    status: str = ""
 
     @property
     def slot_count(self) -> int:
@@ -207,6 +209,7 @@ class PoolFacts:
                     "ranges": [list(part) for part in node.slots],
                     "used_bytes": node.used_bytes,
                     "capacity_bytes": node.capacity_bytes,
+                    "status": node.status or None,
                 }
                 for node in self.nodes
             ],

@@ -7,12 +7,13 @@ between has become newer, and stays.
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
 from kvpool.entry import Entry
+from kvpool.errors import InUseError
 from kvpool.pool import Pool
 from kvpool.selection import Selection
 
@@ -55,11 +56,13 @@ class Evicted:
 
     Attributes:
         removed, removed_bytes: entries, and what they occupied.
+        in_use: entries that stay because readers are at work on them.
         complete: False where it was stopped.
     """
 
     removed: int = 0
     removed_bytes: int = 0
+    in_use: int = 0
     complete: bool = True
 
     def to_json(self) -> dict[str, Any]:
@@ -198,11 +201,11 @@ def evict(
     Raises:
         KvPoolError: what the pool raises; the entries before are gone.
     """
-    removed = removed_bytes = 0
+    removed = removed_bytes = in_use = 0
     edge_bytes = plan.edge_bytes
     for batch in pool.scan():
         if stop is not None and stop.is_set():
-            return Evicted(removed, removed_bytes, complete=False)
+            return Evicted(removed, removed_bytes, in_use, complete=False)
         going = []
         for entry in batch:
             if entry.state != "whole" or not plan.selection.holds(entry, plan.made_s):
@@ -214,11 +217,21 @@ def evict(
             elif place == "before":
                 going.append(entry)
         if going:
-            removed += pool.delete([entry.key for entry in going])
-            removed_bytes += sum(entry.bytes for entry in going)
+            gone, left = _delete(pool, [entry.key for entry in going])
+            removed += gone
+            in_use += len(left)
+            removed_bytes += sum(entry.bytes for entry in going if entry.key not in left)
         if progress is not None:
-            progress(Evicted(removed, removed_bytes))
-    return Evicted(removed, removed_bytes)
+            progress(Evicted(removed, removed_bytes, in_use))
+    return Evicted(removed, removed_bytes, in_use)
+
+
+def _delete(pool: Pool, keys: Sequence[str]) -> tuple[int, frozenset[str]]:
+    """Remove entries; return how many are gone, and those that readers are at work on."""
+    try:
+        return pool.delete(keys), frozenset()
+    except InUseError as error:
+        return error.removed, frozenset(error.keys)
 
 
 def _place(entry: Entry, plan: EvictPlan) -> str:

@@ -142,6 +142,10 @@ def open_pool(
             from kvpool.placement import open_aibrix_placement
 
             return open_aibrix_placement(place, **connection)
+        case "mooncake":
+            from kvpool.mooncake import MooncakePool
+
+            return MooncakePool(place, timeout_s)
     raise UnsupportedError("kv.scheme", f"no backend for {place.scheme} yet", target=str(place))
 
 

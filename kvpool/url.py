@@ -5,7 +5,9 @@ lmcache+file:///DIR, lmcache+file:DIR           what LMCache's fs:// connector w
 lm://HOST:PORT                                  LMCache's own server
 aibrix+shfs:///ROOT, aibrix+rocksdb:///PATH     block stores of AIBrix's offloading
 aibrix+redis://[USER@]HOST[:PORT][/DB]?key=KEY  placement metadata only
-mooncake://HOST[:PORT]                          HTTP of the Mooncake master
+mooncake://HOST[:PORT][?rpc=PORT&metadata=URL&protocol=tcp]
+                                                HTTP of the Mooncake master; what is behind ? is
+                                                for its client, which reads and writes values
 vineyard:///SOCKET                              IPC socket of vineyardd
 """
 
@@ -39,6 +41,7 @@ class _Form:
     port: int | None = None
     database: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+    says_defaults: bool = True
 
     @property
     def local(self) -> bool:
@@ -58,7 +61,12 @@ _FORMS: dict[Scheme, _Form] = {
         database=True,
         options={"key": "kvcache_nodes"},
     ),
-    "mooncake": _Form("mooncake://HOST:9003", 9003),
+    "mooncake": _Form(
+        "mooncake://HOST:9003",
+        9003,
+        options={"rpc": "50051", "metadata": "P2PHANDSHAKE", "protocol": "tcp"},
+        says_defaults=False,
+    ),
     "vineyard": _Form("vineyard:///SOCKET"),
 }
 _TLS: dict[str, Scheme] = {"lmcache+rediss": "lmcache+redis", "aibrix+rediss": "aibrix+redis"}
@@ -122,10 +130,15 @@ class PoolUrl:
         if self.is_local:
             path = quote(self.path, safe="/@:%+=,~")
             return f"{self.scheme}://{path}" if path.startswith("/") else f"{self.scheme}:{path}"
+        form = _FORMS[self.scheme]
         scheme = {v: k for k, v in _TLS.items()}[self.scheme] if self.tls else self.scheme
         user = f"{quote(self.username, safe='')}@" if self.username else ""
-        database = f"/{self.database}" if _FORMS[self.scheme].database else ""
-        query = "&".join(f"{name}={quote(value)}" for name, value in self.options.items())
+        database = f"/{self.database}" if form.database else ""
+        query = "&".join(
+            f"{name}={quote(value, safe='/:')}"
+            for name, value in self.options.items()
+            if form.says_defaults or value != form.options[name]
+        )
         return f"{scheme}://{user}{self.place}{database}{'?' if query else ''}{query}"
 
 

@@ -138,7 +138,14 @@ def _result(
             f"{format_bytes(plan.scanned_bytes)}"
         )
 
-    text = f"stopped by a signal; {done.removed:,} of {plan.entries:,} entries were removed"
+    errors = []
+    if not done.complete:
+        text = f"stopped by a signal; {done.removed:,} of {plan.entries:,} entries were removed"
+        errors.append(Problem("interrupted", text, url))
+    if done.in_use:
+        text = f"{done.in_use:,} entries stay, for engines go on reading them"
+        errors.append(Problem("kv.evict.in_use", text, url, "stop those engines, or try again"))
+    code = ExitCode.PARTIAL if done.in_use else ExitCode.OK
     warning = Problem(
         "kv.evict.unknown_age",
         f"{plan.unknown_age:,} entries were left alone because nothing tells their age",
@@ -147,8 +154,8 @@ def _result(
     return Result(
         document,
         view=view,
-        status="success" if done.complete else "partial",
-        exit_code=ExitCode.OK if done.complete else stop.exit_code,
-        errors=() if done.complete else (Problem("interrupted", text, url),),
+        status="partial" if errors else "success",
+        exit_code=code if done.complete else stop.exit_code,
+        errors=tuple(errors),
         warnings=(warning,) if plan.unknown_age else (),
     )

@@ -39,7 +39,15 @@ from kvpool.url import PoolUrl, parse_pool_url
                 options={"key": "hpkv_cluster_metadata"},
             ),
         ),
-        ("mooncake://master:9004", PoolUrl("mooncake", host="master", port=9004)),
+        (
+            "mooncake://master:9004?rpc=50052",
+            PoolUrl(
+                "mooncake",
+                host="master",
+                port=9004,
+                options={"rpc": "50052", "metadata": "P2PHANDSHAKE", "protocol": "tcp"},
+            ),
+        ),
         ("lm://127.0.0.1:65432", PoolUrl("lm", host="127.0.0.1", port=65432)),
         ("vineyard:///var/run/vineyard.sock", PoolUrl("vineyard", path="/var/run/vineyard.sock")),
     ],
