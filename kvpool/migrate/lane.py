@@ -8,6 +8,7 @@ finds either the journal or the target telling it what was done.
 
 import ctypes
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
@@ -103,7 +104,7 @@ class Lane:
         self._check_buffer = memoryview(bytearray(BUFFER_BYTES))
         self._batches = 0
         self._begun: set[int] = set()
-        self._written: set[int] = set()
+        self._written: Counter[int] = Counter()
 
     def copy(self, items: Sequence[Item]) -> None:
         """Copy a batch; what changes under way is copied again, entry by entry.
@@ -113,14 +114,14 @@ class Lane:
             KvPoolError: a pool refused or went away; what was not settled stays open.
         """
         self._batches += 1
-        self._begun, self._written = set(), set()
+        self._begun, self._written = set(), Counter()
         if self._attempt(items):
             return
         for item in items:
             if not any(self._attempt([self._again(item)]) for _ in range(_TRIES)):
                 self._settle([(Settled(item.number, "changing"), item.bytes)])
             with self._counts.lock:
-                self._counts.recopied_entries += 1
+                self._counts.recopied_entries += self._written[item.number] > 1
 
     def _again(self, item: Item) -> Item:
         """Return an item for another try, in which what this lane wrote is no conflict."""
@@ -260,7 +261,7 @@ class Lane:
         self._at("put")
         if not self._target.commit():
             return None
-        self._written |= {seen.item.number for seen in wanted}
+        self._written.update(seen.item.number for seen in wanted)
         self._at("committed")
         chosen = self._chosen(wanted)
         if not self._read_back(chosen, values):
