@@ -587,3 +587,35 @@ def test_same_bytes_compares_all_of_them() -> None:
     twin[999] ^= 1
     assert not same_bytes(memoryview(data), memoryview(twin))
     assert same_bytes(memoryview(data)[:999], memoryview(twin)[:999])
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_writers_at_work_all_along(
+    delete: bool, server: RedisPool, other: RedisPool, journal: Path
+) -> None:
+    """Whatever they wrote before the last look is in the target, and what they wrote last."""
+    expected = fill(server, count=300, size=5000)
+    numbers = random.Random(11)
+    wrote = threading.Event()
+
+    def write() -> None:
+        for _ in range(150):
+            key, value = key_of(numbers.randrange(400)), stored(numbers, 2000)
+            server.put(key, value)
+            expected[key] = value
+        wrote.set()
+
+    writer = threading.Thread(target=write)
+
+    def at(step: str) -> None:
+        if step == "planned":
+            writer.start()
+        if step == "settled":
+            # Not a wait for a state: it only keeps the migration from ending first.
+            wrote.wait(20)
+
+    options = Options(verify="full", delete_source=delete, batch_entries=8)
+    assert migrate(server.url, other.url, journal, options, at=at).complete
+    writer.join()
+    assert other.entries() == expected
+    assert server.entries() == ({} if delete else expected)
