@@ -13,7 +13,7 @@ from typing import Self
 from kvpool import aibrix, directory
 from kvpool.entry import Entry, PoolFacts, Value
 from kvpool.errors import KvPoolUsageError
-from kvpool.pool import BATCH, Depth, Verb
+from kvpool.pool import BATCH, Depth, Removal, Verb
 from kvpool.url import PoolUrl
 
 _LIMITS: dict[Verb, str] = {
@@ -84,6 +84,12 @@ class AibrixShfsPool:
     def delete(self, keys: Sequence[str]) -> int:
         """Remove blocks, and temporary files by their path."""
         return sum(directory.remove(self.path_of(key)) for key in keys)
+
+    def remove_orphan(self, key: str, *, min_age_s: float, dry_run: bool = False) -> Removal:
+        """Remove a temporary file; see ``kvpool.pool.RemovesOrphans``."""
+        if not _is_temporary(key):
+            return "changed"
+        return directory.remove_stale(self.root / key, min_age_s, dry_run=dry_run)
 
     def path_of(self, key: str) -> Path:
         """Return where a block stands, or would; a temporary file's key is its path."""

@@ -5,6 +5,8 @@ import errno
 import os
 import stat
 import tempfile
+import time
+import uuid
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import TypeVar
 
 from kvpool.entry import PoolFacts
 from kvpool.errors import KvPoolError, KvPoolUsageError
+from kvpool.pool import Removal
 from kvpool.url import PoolUrl
 
 _Item = TypeVar("_Item")
@@ -178,3 +181,48 @@ def remove(path: Path) -> bool:
             "kv.file.unwritable", f"cannot remove {path}: {error.strerror}", target=str(path)
         ) from error
     return True
+
+
+def remove_stale(path: Path, min_age_s: float, *, dry_run: bool = False) -> Removal:
+    """Remove a temporary file that nobody has touched for long.
+
+    It is first renamed, so that a writer who comes back in between keeps a file of that name.
+
+    Args:
+        path: of the file.
+        min_age_s: how long it must have been left alone.
+        dry_run: only look.
+
+    Raises:
+        KvPoolError: it can't be read or removed.
+    """
+    before = look(path)
+    if before is None:
+        return "changed"
+    # Our own are renamed while they are old; only the time of that rename tells their age.
+    is_own = path.name.startswith(OWN_PREFIX)
+    touched_s = max(before.st_mtime, before.st_ctime) if is_own else before.st_mtime
+    if time.time() - touched_s < min_age_s:
+        return "young"
+    if dry_run:
+        return "removed"
+    aside = path.with_name(f"{OWN_PREFIX}stale-{uuid.uuid4().hex}")
+    try:
+        path.rename(aside)
+        if _identity(aside.lstat()) == _identity(before):
+            aside.unlink()
+            return "removed"
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)
+        aside.unlink()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise KvPoolError(
+            "kv.file.unwritable", f"cannot remove {path}: {error.strerror}", target=str(path)
+        ) from error
+    return "changed"
+
+
+def _identity(facts: os.stat_result) -> tuple[int, int, int]:
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns

@@ -38,8 +38,9 @@ _LAYOUTS = (
     "EC_TD",
     "HS_TD",
 )
-_BINARY = ("BINARY", "BINARY_BUFFER")
-_TOKEN_DIM = {
+BINARY_LAYOUTS = ("BINARY", "BINARY_BUFFER")
+"""Layouts of compressed values, whose dtype and shape are those of plain bytes."""
+TOKEN_DIM = {
     "KV_2LTD": 2,
     "KV_T2D": 0,
     "KV_2TD": 1,
@@ -47,6 +48,7 @@ _TOKEN_DIM = {
     "EC_TD": 0,
     "HS_TD": 0,
 }
+"""Which dimension counts the tokens, by layout."""
 _LAYER_DIM = {"KV_2LTD": 1, "KV_MLA_FMT": 1}
 _HEADER_DTYPES = {
     0: "none",
@@ -190,14 +192,14 @@ def pack_header(header: Header) -> bytes:
 
 def shape_bytes(header: Header) -> int:
     """Return how long the value must be for the shapes and dtypes of its header."""
-    if header.layout in _BINARY:
+    if header.layout in BINARY_LAYOUTS:
         return header.groups[0].shape[0]
     return sum(math.prod(group.shape) * ITEM_BYTES.get(group.dtype, 1) for group in header.groups)
 
 
 def token_count(header: Header) -> int | None:
     """Return how many tokens a value covers; None where the layout doesn't tell."""
-    dim = _TOKEN_DIM.get(header.layout)
+    dim = TOKEN_DIM.get(header.layout)
     shape = header.groups[0].shape
     return None if dim is None or dim >= len(shape) else shape[dim]
 

@@ -14,7 +14,7 @@ from typing import Self
 
 from kvpool import directory, lmcache
 from kvpool.entry import Entry, PoolFacts, Value
-from kvpool.pool import BATCH, Depth, Verb
+from kvpool.pool import BATCH, Depth, Removal, Verb
 from kvpool.url import PoolUrl
 
 _NO_EXPIRY = "LMCache's files carry no time at which they vanish"
@@ -78,6 +78,12 @@ class LmcacheFilePool:
     def delete(self, keys: Sequence[str]) -> int:
         """Remove the files of entries, and temporary files by their name."""
         return sum(directory.remove(self._named(key)) for key in keys)
+
+    def remove_orphan(self, key: str, *, min_age_s: float, dry_run: bool = False) -> Removal:
+        """Remove a temporary file; see ``kvpool.pool.RemovesOrphans``."""
+        if not _is_temporary(key):
+            return "changed"
+        return directory.remove_stale(self.root / key, min_age_s, dry_run=dry_run)
 
     def path_of(self, key: str) -> Path:
         """Return where the entry of a key stands, or would."""

@@ -15,7 +15,7 @@ from typing import Any, Self
 from kvpool import lmcache
 from kvpool.entry import Entry, Header, PoolFacts, Value
 from kvpool.errors import KvPoolError, UnsupportedError
-from kvpool.pool import BATCH, Depth, Verb
+from kvpool.pool import BATCH, Depth, Removal, Verb
 from kvpool.redis_facts import describe, parse_info
 from kvpool.redis_wire import Connection, RefusalError, argument, command, opening
 from kvpool.url import PoolUrl
@@ -145,6 +145,37 @@ class LmcacheRedisPool:
                 raise self._redis.refused(answer)
             removed += answer > 0
         return removed
+
+    def remove_orphan(self, key: str, *, min_age_s: float, dry_run: bool = False) -> Removal:
+        """Remove a lone half; see ``kvpool.pool.RemovesOrphans``.
+
+        The server drops the removal where either key was written since they were looked at. A
+        header without data can be of no writer at work: they write the data first.
+        """
+        name = _bytes(key)
+        data, header = name + _DATA, name + _HEADER
+        self._redis.call("WATCH", data, header)
+        questions = (
+            _OBJECT_IDLETIME + argument(data),
+            _MEMORY_USAGE + argument(data),
+            _MEMORY_USAGE + argument(header),
+        )
+        idle_s, data_bytes, header_bytes = self._redis.numbers(questions, 3)
+        verdict: Removal = "removed"
+        if (data_bytes is None) == (header_bytes is None):
+            verdict = "changed"
+        elif data_bytes is not None and idle_s is None:
+            verdict = "unknown_age"
+        elif data_bytes is not None and idle_s is not None and idle_s < min_age_s:
+            verdict = "young"
+        if verdict != "removed" or dry_run:
+            self._redis.call("UNWATCH")
+            return verdict
+        removal = (command("MULTI"), command("UNLINK", data, header), command("EXEC"))
+        done = self._redis.pipeline(removal, 3)[-1]
+        if isinstance(done, RefusalError):
+            raise self._redis.refused(done)
+        return "removed" if done and done[0] == 1 else "changed"
 
     def _entries(self, names: list[bytes], *, headers: bool) -> list[Entry]:
         """Return what stands behind some keys; each entry once, for its header or lone data."""

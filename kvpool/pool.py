@@ -6,7 +6,7 @@ turns that into the error which a command shows.
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from kvpool.entry import Entry, PoolFacts, Value
 from kvpool.errors import UnsupportedError
@@ -19,6 +19,10 @@ Depth = Literal["quiet", "headers"]
 """How far a scan looks. ``headers`` reads the header of every entry. ``quiet`` leaves that out
 where reading would disturb the store, as it does the eviction order of an old Redis; ``bytes`` is
 then the memory taken."""
+
+Removal = Literal["removed", "young", "unknown_age", "changed"]
+"""What became of an orphan that was to be removed. ``young``: a writer may be at work on it;
+``unknown_age``: nothing tells; ``changed``: it is gone, or is no orphan any more."""
 
 BATCH = 500
 """Entries per batch of a scan: a few milliseconds of a server's time at most."""
@@ -86,6 +90,23 @@ class Pool(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+@runtime_checkable
+class RemovesOrphans(Protocol):
+    """A pool that can remove what a writer left, and nothing that one is at work on."""
+
+    def remove_orphan(self, key: str, *, min_age_s: float, dry_run: bool = False) -> Removal:
+        """Remove an orphan if it still is one, and has been left alone for long enough.
+
+        Nothing else can change it between that look and its removal.
+
+        Args:
+            key: of the orphan.
+            min_age_s: what a writer touched since is left alone.
+            dry_run: only look.
+        """
+        ...
 
 
 def open_pool(
