@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aibrixctl.choices import models, one_of
+from aibrixctl.choices import one_of
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
+from aibrixctl.kv_bytes import BytesPerToken, Model, token_bytes
 from aibrixctl.result import Problem, Result
 from aibrixctl.signals import StopFlag, interruptible
 
@@ -48,21 +49,8 @@ def size(
     block_tokens: Annotated[
         int, typer.Option("--block-tokens", min=1, help="Tokens behind one id of the trace.")
     ] = 512,
-    bytes_per_token: Annotated[
-        str | None,
-        typer.Option(
-            "--bytes-per-token", metavar="BYTES", help="KV cache of one token, over all ranks."
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            metavar="NAME|FILE",
-            help="Take the bytes from a known model or its config.json, at 16 bits.",
-            autocompletion=models,
-        ),
-    ] = None,
+    bytes_per_token: BytesPerToken = None,
+    model: Model = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(
@@ -145,22 +133,9 @@ def _terms(
 ) -> "Terms":
     """Return how blocks turn into bytes and dollars."""
     from accelerators.errors import UsageError
-    from aibrixctl import quantities
     from aibrixctl.kv_size_view import Terms
 
-    if bytes_per_token is not None and model is not None:
-        raise UsageError(
-            "option.conflict", "--bytes-per-token and --model both give the bytes; leave out one"
-        )
-    each = None
-    if bytes_per_token is not None:
-        each = quantities.size("--bytes-per-token", bytes_per_token)
-        if each == 0:
-            raise UsageError("option.bytes_per_token", "--bytes-per-token is 0; expected more")
-    elif model is not None:
-        from profiler.sim.models import load_shape
-
-        each = load_shape(model).kv_bytes_per_token
+    each = token_bytes(bytes_per_token, model)
     if price is not None and (each is None or not 0 <= price < float("inf")):
         found = "needs --model or --bytes-per-token" if each is None else f"is {price}; expected $"
         raise UsageError("option.price", f"--price-per-gib-month {found}")

@@ -15,6 +15,7 @@ import redis
 
 from aibrixctl.tree import function_of, leaves
 from profiler.table import save
+from tests.kvpool.event_publisher import numbered, publisher
 from tests.kvpool.test_placement import TWO
 from tests.optimizer.problems import MELANGE, make_table
 from tests.redis_server import redis_server, requires_redis
@@ -28,6 +29,7 @@ EXAMPLES = [
 PROGRAM = [sys.executable, "-m", "aibrixctl"]
 ENGINE = "http://127.0.0.1:8000"
 REDIS = "127.0.0.1:6379"
+EVENTS, REPLAY = "tcp://127.0.0.1:5557", "tcp://127.0.0.1:5558"
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +126,10 @@ def test_example_runs(
                     client.set("kvcache_nodes", json.dumps(TWO))
             place = f"127.0.0.1:{server.port}"
             outcome = cli(*(word.replace(REDIS, place) for word in words[1:]))
+    elif EVENTS in line:
+        with publisher(numbered(*range(8)), [dict(numbered(*range(8)))]) as at:
+            own = {EVENTS: at.events, REPLAY: at.replay}
+            outcome = cli(*(own.get(word, word) for word in words[1:]))
     else:
         outcome = cli(*words[1:])
     # On a machine that is busy otherwise the load client rightly does not certify: exit 3.
