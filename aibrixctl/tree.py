@@ -75,7 +75,6 @@ TREE = Branch(
                 "evict": Leaf("kv_evict:evict", "Remove entries, oldest first."),
                 "size": Leaf("kv_size:size", "Find how large a pool should be."),
                 "events": Leaf("kv_events:events", "Follow an engine's KV events."),
-                "events": Leaf("kv_events:events", "Follow an engine's KV events."),
                 "demo-pool": Leaf("kv_demo:demo_pool", "Write a small pool to try things on."),
             },
         ),
