@@ -7,7 +7,7 @@ from accelerators.units import format_bytes
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kvpool.drain import Blockers, Drained, DrainPlan
+    from kvpool.drain.report import Blockers, Drained, DrainPlan
 
 _WHY = {
     "copied": "every target has a copy",

@@ -40,6 +40,7 @@ class MooncakePool:
         lacking: dict[Verb, str] = dict.fromkeys(("read", "write", "delete"), _PACKAGE)
         self.limits: Mapping[Verb, str] = _LIMITS | ({} if is_installed() else lacking)
         self.master = Master(url, timeout_s)
+        self._timeout_s = timeout_s
         self._client: Client | None = None
 
     def __enter__(self) -> Self:
@@ -142,7 +143,7 @@ class MooncakePool:
         if self._client is None:
             if not is_installed():
                 raise KvPoolError("kv.mooncake.package", f"{self.url}: {_PACKAGE}", hint=EXTRA)
-            self._client = Client(self.url, self.master.own_address)
+            self._client = Client(self.url, self.master.own_address, self._timeout_s)
         return self._client
 
     def _names(self) -> dict[str, str]:

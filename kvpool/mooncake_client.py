@@ -4,8 +4,10 @@ The client is a native library that logs to stderr, opens ports of its own and m
 between this machine and those that lend memory. It lends none itself.
 """
 
+import contextlib
 import os
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -26,12 +28,13 @@ def is_installed() -> bool:
 class Client:
     """A connected client."""
 
-    def __init__(self, url: PoolUrl, own_address: str):
+    def __init__(self, url: PoolUrl, own_address: str, timeout_s: float):
         """Connect to the master's RPC.
 
         Args:
             url: of the pool; its options name the RPC port and the metadata server.
             own_address: under which others reach this machine.
+            timeout_s: for finding out whether the RPC answers.
 
         Raises:
             KvPoolError: the package is missing, or its native libraries.
@@ -39,24 +42,38 @@ class Client:
         """
         self._url = url
         self._store = _load().MooncakeDistributedStore()
-        master = f"{url.host}:{url.options['rpc']}"
-        status = self._store.setup(
-            own_address,
-            url.options["metadata"],
-            0,
-            _BUFFER_BYTES,
-            url.options["protocol"],
-            "",
-            master,
-        )
-        if status != 0:
-            raise PoolUnreachableError(
-                "kv.mooncake.client",
-                f"Mooncake's client can't connect to the master's RPC at {master} ({status})",
-                hint=f"mooncake://{url.place}?rpc=PORT&metadata=URL&protocol=tcp name what the "
-                "store's clients are set up with",
-                target=str(url),
+        self._probe_rpc(timeout_s)
+        with _silence():
+            status = self._store.setup(
+                own_address,
+                url.options["metadata"],
+                0,
+                _BUFFER_BYTES,
+                url.options["protocol"],
+                "",
+                f"{url.host}:{url.options['rpc']}",
             )
+        if status != 0:
+            raise self._refused(f"error {status}")
+
+    def _probe_rpc(self, timeout_s: float) -> None:
+        """Find out at once what the client would find out after 90 seconds."""
+        try:
+            port = int(self._url.options["rpc"])
+            socket.create_connection((self._url.host, port), timeout_s).close()
+        except (OSError, ValueError, OverflowError) as error:
+            raise self._refused(str(getattr(error, "strerror", None) or error)) from error
+
+    def _refused(self, reason: str) -> PoolUnreachableError:
+        url = self._url
+        return PoolUnreachableError(
+            "kv.mooncake.client",
+            f"Mooncake's client can't connect to the master's RPC at {url.host}:"
+            f"{url.options['rpc']}: {reason}",
+            hint=f"mooncake://{url.place}?rpc=PORT&metadata=URL&protocol=tcp name what the "
+            "store's clients are set up with",
+            target=str(url),
+        )
 
     def close(self) -> None:
         """Disconnect."""
@@ -106,10 +123,26 @@ class Client:
         return statuses.count(0), leased
 
 
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the library from writing to stderr.
+
+    It reports an error and a warning while it connects well; its log level is read too late, or
+    can't be set higher. What really fails is told by its return codes.
+    """
+    before = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
+
+
 def _load() -> Any:
-    # The library reads these when it is loaded. It is silent but for what it can't do.
     os.environ.setdefault("MC_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("GLOG_minloglevel", "2")
     try:
         from mooncake import store
     except ImportError as error:

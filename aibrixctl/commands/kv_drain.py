@@ -12,7 +12,7 @@ from aibrixctl.signals import StopFlag, interruptible
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kvpool.drain import Drained, DrainPlan, Job
+    from kvpool.drain.report import Drained, DrainPlan, Job
     from kvpool.mooncake import MooncakePool
 
 
@@ -89,26 +89,28 @@ def drain(
     """
     from aibrixctl import quantities
     from aibrixctl.kv_options import opened
-    from kvpool import drain as draining
+    from kvpool.drain.job import cancel_drain, query_drain, start_drain
+    from kvpool.drain.plan import mooncake
+    from kvpool.drain.report import Drained
 
     _check_choice(segment, to, job, cancel, dry_run=dry_run)
     stall_after_s = quantities.duration("--stall-after", stall_after)
     with opened(pool) as place, interruptible() as stop:
-        store = draining.mooncake(place)
+        store = mooncake(place)
         if cancel is not None:
-            canceled = draining.cancel_drain(store.master, cancel, stop=stop)
-            return _result(pool, None, draining.Drained("canceled", canceled), stop, asked=True)
+            canceled = cancel_drain(store.master, cancel, stop=stop)
+            return _result(pool, None, Drained("canceled", canceled), stop, asked=True)
         plan = None if segment is None else _plan(store, segment, to or [], stop)
         if plan is not None and (dry_run or stop.is_set()):
             return _result(pool, plan, None, stop)
         if plan is not None:
-            started = draining.start_drain(store.master, plan, concurrency)
+            started = start_drain(store.master, plan, concurrency)
             session().reporter.say(f"drain job {started.id} runs")
         else:
             assert job is not None
-            started = draining.query_drain(store.master, job)
+            started = query_drain(store.master, job)
         if not follow:
-            return _result(pool, plan, draining.Drained("running", started), stop)
+            return _result(pool, plan, Drained("running", started), stop)
         done = _follow(store, started, plan, to or [], stall_after_s, stop)
         if done.end == "stalled" and cancel_stalled:
             done = _cancel(store, done, stop)
@@ -147,7 +149,7 @@ def _check_choice(
 def _plan(
     store: "MooncakePool", segments: list[str], targets: list[str], stop: StopFlag
 ) -> "DrainPlan":
-    from kvpool.drain import plan_drain
+    from kvpool.drain.plan import plan_drain
 
     with session().reporter.progress("looking") as bar:
         return plan_drain(
@@ -168,7 +170,7 @@ def _follow(
     stop: StopFlag,
 ) -> "Drained":
     from accelerators.units import format_bytes
-    from kvpool.drain import follow_drain
+    from kvpool.drain.job import follow_drain
 
     total = None if plan is None else plan.objects
     with session().reporter.progress("draining", total) as bar:
@@ -193,7 +195,7 @@ def _follow(
 def _cancel(store: "MooncakePool", done: "Drained", stop: StopFlag) -> "Drained":
     from dataclasses import replace
 
-    from kvpool.drain import cancel_drain
+    from kvpool.drain.job import cancel_drain
 
     return replace(done, job=cancel_drain(store.master, done.job.id, stop=stop), was_canceled=True)
 
