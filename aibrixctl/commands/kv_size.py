@@ -80,6 +80,15 @@ def size(
             "--warmup", metavar="SHARE", help="Requests that fill the pool and are not counted."
         ),
     ] = "0%",
+    simulate: Annotated[
+        int,
+        typer.Option(
+            "--simulate",
+            metavar="ACCESSES",
+            min=1000,
+            help="Simulate about so many of a longer trace; LRU takes all of it.",
+        ),
+    ] = 1_000_000,
     report: Annotated[
         str | None, typer.Option("--report", metavar="FILE", help="Write an HTML page, too.")
     ] = None,
@@ -116,6 +125,7 @@ def size(
             size_unit_blocks=terms.unit_blocks,
             wanted_hit_rate=wanted,
             warmup=share,
+            simulated_accesses=simulate,
             stop=stop.is_set,
             progress=lambda text, done: bar.update(done, text=text),
         )
@@ -171,7 +181,8 @@ def _warnings(trace: "BlockTrace", block_tokens: int, found: "Sizing") -> tuple[
             f"all but LRU were simulated on {found.sampled_share:.1%} of the trace; LRU's own rate "
             f"is off by {found.sample_error:.1%} at most there, and theirs are corrected by that"
         )
-        warnings.append(Problem("kv.sampled", text, trace.source))
+        hint = "more of it with --simulate, which takes longer"
+        warnings.append(Problem("kv.sampled", text, trace.source, hint))
     return tuple(warnings)
 
 

@@ -1,6 +1,7 @@
 """The page of a pool's sizing: the curves, the figures behind them, and the sizes wanted."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from aibrixctl.kv_size_view import series, size_text, summary, ticks
@@ -32,7 +33,8 @@ def sizing_page(document: Mapping[str, Any]) -> str:
     if wishes:
         sections.insert(1, ("Pool for the wanted hit rate", _wanted(wishes)))
     lead = [paragraph(line) for line in summary(document)]
-    return page(f"KV cache pool for {document['trace']}", lead, _tiles(document, wishes), sections)
+    title = f"KV cache pool for {Path(document['trace']).name}"
+    return page(title, lead, _tiles(document, wishes), sections)
 
 
 def _what_it_means(document: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from kvpool.sizing import reuse
 from kvpool.sizing.policies import POLICIES
 from kvpool.sizing.trace import BlockTrace, sample
 
-SIMULATED_ACCESSES = 300_000
+SIMULATED_ACCESSES = 1_000_000
 """Longer traces are sampled for the policies that need a simulation of every size."""
 _PRECISION = 1.02
 """A wanted hit rate's size is found to within 2%."""
@@ -118,7 +118,7 @@ def size_pool(
         size_unit_blocks: that unit, such as the blocks of a GiB.
         wanted_hit_rate: to find the least size for, 0 to 1.
         warmup: share of the requests, from the first, that fill the pool and are not counted.
-        simulated_accesses: at most about so many are simulated.
+        simulated_accesses: at most about so many are simulated of a longer trace.
         stop: asked between simulations; where it says True, what there is is returned.
         progress: told how far it is.
 
@@ -132,7 +132,8 @@ def size_pool(
             "kv.size.warmup", f"nothing is left of {trace.source} after a warm-up of {warmup:.0%}"
         )
     sizes = sorted(set(sizes or _default_sizes(whole.working_set, size_unit_blocks)))
-    part = sample(trace, simulated_accesses)
+    simulates = any(POLICIES[policy].simulate for policy in policies)
+    part = sample(trace, simulated_accesses) if simulates else trace
     sampled = part is not trace
     rates = _Rates(whole, _Lru(part, warmup) if sampled else whole)
     curves: list[Curve] = []

@@ -57,6 +57,14 @@ def test_a_wanted_hit_rate_has_a_size_and_a_price(cli_json: Cli) -> None:
     assert opt["blocks"] < lru["blocks"]
 
 
+def test_a_long_trace_is_simulated_in_part_and_says_so(cli_json: Cli) -> None:
+    body = size(cli_json, "--simulate", "2000")
+    assert 0 < body["data"]["sampled_share"] < 0.6
+    assert [warning["code"] for warning in body["warnings"]] == ["kv.sampled"]
+    alone = size(cli_json, "--simulate", "2000", "--policy", "lru")
+    assert (alone["data"]["sampled_share"], alone["warnings"]) == (1, [])
+
+
 def test_without_bytes_sizes_are_blocks(cli: Cli, cli_json: Cli) -> None:
     data = size(cli_json, "--hit-rate", "0.5", "--policy", "lru")["data"]
     assert data["working_set"]["bytes"] is data["curves"][0]["wanted"]["bytes"] is None
