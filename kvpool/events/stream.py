@@ -263,8 +263,8 @@ class EventStream:
         while time.monotonic() < deadline:
             if self._stop():
                 return False
-            if self._monitor.poll(_LOOK_MS):
-                self._heed_monitor()
+            if self._monitor.poll(_LOOK_MS) and self._heed_monitor():
+                self.health.disconnects = 0
                 return True
         raise PoolUnreachableError(
             "kv.events.unreachable",
@@ -283,12 +283,16 @@ class EventStream:
         self._heed_monitor()
         return _NOTHING
 
-    def _heed_monitor(self) -> None:
+    def _heed_monitor(self) -> bool:
+        """Count what broke since the last look; return whether a connection came to be."""
         from zmq.utils.monitor import recv_monitor_message
 
+        connected = False
         while self._monitor.poll(0):
             told = recv_monitor_message(self._monitor)
             self.health.disconnects += told["event"] == self._zmq.Event.DISCONNECTED
+            connected |= told["event"] == self._zmq.Event.HANDSHAKE_SUCCEEDED
+        return connected
 
     def _note(self, text: str) -> None:
         if text not in self.health.notes and len(self.health.notes) < 5:

@@ -1,6 +1,9 @@
 """KV events: both encodings, the live cache, and a stream with gaps, replays and restarts."""
 
+import contextlib
+import socket
 import sys
+import threading
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -254,6 +257,29 @@ def test_where_nobody_publishes() -> None:
     ):
         list(stream.batches())
     assert "--kv-events-config" in caught.value.hint
+
+
+def test_a_server_that_does_not_speak_zmq() -> None:
+    """It takes the connection and answers as a web server does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    with client:
+                        client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with (
+            EventStream(address, connect_timeout_s=0.5) as stream,
+            pytest.raises(PoolUnreachableError),
+        ):
+            list(stream.batches())
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 @pytest.mark.parametrize("text", ["tcp://host", "host:5557", "tcp://*:5557", "tcp://h:99999", ""])
