@@ -10,7 +10,8 @@ from aibrixctl.tree import leaves
 
 HEAVY = {
     "asyncio", "highspy", "jsonschema", "matplotlib", "msgspec", "numpy", "orjson", "pandas",
-    "psutil", "pulp", "redis", "requests", "rich.table", "scipy", "torch", "uvloop", "vllm", "yaml", "zmq",
+    "psutil", "pulp", "redis", "requests", "rich.table", "scipy", "torch", "uvloop", "vllm",
+    "yaml", "zmq",
 }  # fmt: skip
 
 
