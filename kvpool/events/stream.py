@@ -21,6 +21,7 @@ _ENDPOINT = re.compile(r"^(tcp://(?:\[[^\]]+\]|[^\s:/*]+):(\d{1,5})|ipc://.+)$")
 _END = (-1).to_bytes(8, "big", signed=True)
 _QUEUE_MESSAGES = 100_000
 _LOOK_MS = 100
+_MOST_GAPS = 1000
 _REPLAY_SILENCE_S = 5.0
 _START_HINT = (
     "start vLLM with --kv-events-config "
@@ -74,7 +75,8 @@ class Health:
         last: number of the last batch.
         batches: that came, replayed ones included.
         replayed: that came by replay.
-        gaps: in the numbers, in the middle of the stream.
+        gaps: the first thousand in the numbers, in the middle of the stream.
+        lost: batches that are missing for good.
         restarts: of the engine.
         disconnects: of the connection.
         malformed: messages that are no batch.
@@ -86,15 +88,11 @@ class Health:
     batches: int = 0
     replayed: int = 0
     gaps: list[Gap] = field(default_factory=list)
+    lost: int = 0
     restarts: int = 0
     disconnects: int = 0
     malformed: int = 0
     notes: list[str] = field(default_factory=list)
-
-    @property
-    def lost(self) -> int:
-        """Number of batches that are missing for good."""
-        return sum(gap.lost for gap in self.gaps)
 
 
 def check_endpoint(text: str) -> str:
@@ -207,12 +205,14 @@ class EventStream:
             return  # replay had it
         if health.last is not None and number > health.last + 1:
             gap = Gap(health.last + 1, number - 1)
-            health.gaps.append(gap)
+            if len(health.gaps) < _MOST_GAPS:
+                health.gaps.append(gap)
             if self._replay:
                 for received in self._replayed(gap.first, number - 1, fresh):
                     gap.recovered += 1
                     fresh = False
                     yield received
+            health.lost += gap.lost
         yield from self._decoded(number, message[2], replayed=False, fresh=fresh)
 
     def _decoded(

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvpool.errors import KvPoolError, KvPoolUsageError, PoolUnreachableError
@@ -217,6 +217,23 @@ def test_a_gap_without_replay_is_lost() -> None:
     with publisher(numbered(2, 5)) as at, EventStream(at.events) as stream:
         assert numbers(received(stream, 2)) == [2, 5]
     assert (stream.health.joined_at, stream.health.lost) == (2, 2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sets(st.integers(3, 12), min_size=1), st.integers(0, 3), st.integers(0, 12))
+def test_whatever_arrives_comes_in_order_once_and_the_rest_is_counted(
+    live: set[int], first_kept: int, last_kept: int
+) -> None:
+    kept = dict(numbered(*range(first_kept, last_kept + 1)))
+    expected = sorted(live | kept.keys())
+    with (
+        publisher(numbered(*sorted(live)), [kept]) as at,
+        EventStream(at.events, replay=at.replay) as stream,
+    ):
+        found = received(stream, len(expected))
+    assert numbers(found) == expected
+    missing = set(range(expected[0], expected[-1])) - set(expected)
+    assert stream.health.lost == len(missing)
 
 
 def test_an_engine_that_starts_anew() -> None:
