@@ -69,6 +69,7 @@ TREE = Branch(
                 "stats": Leaf("kv_stats:stats", "Count what is in a pool, by model, tag and age."),
                 "ls": Leaf("kv_ls:ls", "List the entries of a pool."),
                 "show": Leaf("kv_ls:show", "Show one entry, its header decoded."),
+                "find": Leaf("kv_find:find", "Find out how much of a prompt is cached, and where."),
                 "doctor": Leaf("kv_doctor:doctor", "Examine a pool for hazards."),
                 "migrate": Leaf("kv_migrate:migrate", "Copy or move a pool to another."),
                 "drain": Leaf("kv_drain:drain", "Empty a segment of a Mooncake store."),

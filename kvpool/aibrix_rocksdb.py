@@ -84,6 +84,11 @@ class AibrixRocksdbPool:
         self._writers.clear()
         shutil.rmtree(self._log_folder, ignore_errors=True)
 
+    @property
+    def conn_ids(self) -> tuple[str, ...]:
+        """Return the names of the databases."""
+        return tuple(self._paths)
+
     def describe(self) -> PoolFacts:
         """Return how full the disk is, and RocksDB's own estimates."""
         disk = directory.describe(self._root, "RocksDB")

@@ -52,6 +52,13 @@ class AibrixShfsPool:
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
+    @property
+    def conn_ids(self) -> tuple[str, ...]:
+        """Return the names of the folders that blocks stand in."""
+        with directory.reading(self.root):
+            names = sorted(path.name for path in self.root.iterdir() if path.is_dir())
+        return tuple(name for name in names if aibrix.parse_conn_id(name))
+
     def describe(self) -> PoolFacts:
         """Return how full the disk is."""
         return directory.describe(self.root, "AIBrix shared file system")

@@ -61,7 +61,7 @@ _HEADER_DTYPES = {
     7: "float8_e4m3fn",
     8: "float8_e5m2",
 }
-_KEY_DTYPES = {
+KEY_DTYPES = {
     "half": "float16",
     "bfloat16": "bfloat16",
     "float": "float32",
@@ -119,7 +119,7 @@ class Key:
 
     def __str__(self) -> str:
         """Return the key as LMCache writes it."""
-        dtype = next(name for name, torch in _KEY_DTYPES.items() if torch == self.dtype)
+        dtype = next(name for name, torch in KEY_DTYPES.items() if torch == self.dtype)
         layer = "" if self.layer is None else f"@{self.layer}"
         tags = "".join(f"@{name}%{value}" for name, value in self.tags)
         start = f"{self.model}@{self.world_size}@{self.worker_id}@{self.chunk_hash}"
@@ -132,7 +132,7 @@ def parse_key(text: str) -> Key | None:
     if match is None:
         return None
     model, world, worker, chunk_hash, name, layer, tags = match.groups()
-    dtype = _KEY_DTYPES.get(name)
+    dtype = KEY_DTYPES.get(name)
     if dtype is None:
         return None
     pairs = tuple(
