@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kvpool.sizing.curve import Sizing
     from kvpool.sizing.trace import BlockTrace
 
+_USUAL = "lru,s3fifo,sieve,arc"
 _POLICIES = ("lru", "fifo", "s3fifo", "s3fifo-aibrix", "sieve", "arc", "opt")
 
 
@@ -56,7 +57,7 @@ def size(
         typer.Option(
             "--policy",
             metavar="NAME,…",
-            help=f"Eviction policies out of {', '.join(_POLICIES)}.",
+            help=f"Eviction policies out of {', '.join(_POLICIES)}. By default {_USUAL}.",
             autocompletion=one_of(*_POLICIES),
         ),
     ] = None,
@@ -110,9 +111,7 @@ def size(
     share = quantities.fraction("--warmup", warmup)
     terms = _terms(block_tokens, bytes_per_token, model, price_per_gib_month)
     asked = _sizes(sizes, terms)
-    names = parse_policies(
-        [n for part in policy or ["lru,s3fifo,sieve,arc"] for n in part.split(",")]
-    )
+    names = parse_policies([n for part in policy or [_USUAL] for n in part.split(",")])
     with interruptible() as stop, session().reporter.progress("reading the trace", 1) as bar:
         blocks = read_trace(trace, stop.is_set)
         if stop.is_set():
@@ -146,9 +145,12 @@ def _terms(
     from aibrixctl.kv_size_view import Terms
 
     each = token_bytes(bytes_per_token, model)
-    if price is not None and (each is None or not 0 <= price < float("inf")):
-        found = "needs --model or --bytes-per-token" if each is None else f"is {price}; expected $"
-        raise UsageError("option.price", f"--price-per-gib-month {found}")
+    if price is not None and each is None:
+        raise UsageError("option.price", "--price-per-gib-month needs --model or --bytes-per-token")
+    if price is not None and not 0 <= price < float("inf"):
+        raise UsageError(
+            "option.price", f"--price-per-gib-month is {price}; expected dollars, 0 or more"
+        )
     return Terms(block_tokens, each, price)
 
 

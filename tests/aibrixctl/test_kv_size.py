@@ -16,6 +16,7 @@ import pytest
 
 from aibrixctl import chart
 from aibrixctl.report.curves import curves
+from kvpool.sizing.policies import POLICIES
 from tests.kvpool.test_sizing import chats, written
 
 Cli = Callable[..., Any]
@@ -168,6 +169,11 @@ def test_an_interrupt_while_reading_says_so(tmp_path: Path) -> None:
     out, _ = process.communicate(timeout=60)
     body = json.loads(out)
     assert (process.returncode, body["exit_code"], body["data"]) == (130, 130, None)
+
+
+def test_the_help_names_every_policy(cli: Cli) -> None:
+    words = cli("kv", "size", "--help").out.replace(",", " ").replace(".", " ").split()
+    assert set(POLICIES) <= set(words)
 
 
 @pytest.mark.parametrize("points", [[(1.0, 0.0)], [(8.0, 0.5)], [(1.0, 0.1), (64.0, 1.0)]])
