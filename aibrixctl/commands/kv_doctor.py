@@ -64,6 +64,18 @@ def doctor(
             help="Watch placement metadata so long for a second cluster that writes it.",
         ),
     ] = "0s",
+    drain_job: Annotated[
+        str | None,
+        typer.Option(
+            "--drain-job", metavar="ID", help="See whether this drain of a Mooncake store moves."
+        ),
+    ] = None,
+    stall_after: Annotated[
+        str,
+        typer.Option(
+            "--stall-after", metavar="TIME", help="With --drain-job: it hangs after so long."
+        ),
+    ] = "30s",
     password_file: PasswordFile = None,
     ca_file: CaFile = None,
     insecure: Insecure = False,
@@ -94,6 +106,8 @@ def doctor(
         min_age_s=quantities.duration("--min-age", min_age),
         probe_timeout_s=timeout_s if probe else None,
         watch_s=quantities.duration("--watch", watch),
+        drain_job=drain_job,
+        stall_after_s=quantities.duration("--stall-after", stall_after),
     )
     repaired = None
     with (

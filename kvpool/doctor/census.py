@@ -89,6 +89,7 @@ class Census:
     half_header: Sample = field(default_factory=Sample)
     temporary: Sample = field(default_factory=Sample)
     undecodable: Sample = field(default_factory=Sample)
+    incomplete: Sample = field(default_factory=Sample)
     foreign: Sample = field(default_factory=Sample)
     length: Sample = field(default_factory=Sample)
     truncated: Sample = field(default_factory=Sample)
@@ -123,6 +124,8 @@ class Census:
             self.in_flight += 1
         elif self.is_local:
             self.temporary.add(entry)
+        elif entry.has_data and entry.has_header:
+            self.incomplete.add(entry, entry.reason)
         elif entry.has_data:
             self.half_data.add(entry)
         else:

@@ -173,6 +173,19 @@ def _fullness(facts: PoolFacts) -> str:
     return ""
 
 
+def _drain(survey: Survey) -> Iterator[Finding]:
+    stalled = survey.stalled
+    if stalled is None:
+        return
+    job = stalled.job
+    lines = [
+        f"job {job.id} of {', '.join(job.segments)}: {job.moved:,} objects moved, {job.blocked:,} "
+        f"blocked, {job.active:,} active; nothing changed for {stalled.still_s:.0f} s"
+    ]
+    lines += [f"{b.key} on {b.node}: {b.why}" for b in stalled.blockers.examples]
+    yield _listed(hazards.STALLED_DRAIN, lines, max(1, job.blocked))
+
+
 def _slots(survey: Survey) -> Iterator[Finding]:
     return slot_findings(survey.facts.nodes, survey.facts.total_slots or 0)
 
@@ -188,7 +201,8 @@ CHECKS: tuple[Check, ...] = (
     _sampled(hazards.HALF_DATA, lambda c: c.half_data, "halves"),
     _sampled(hazards.HALF_HEADER, lambda c: c.half_header, "halves"),
     _sampled(hazards.TEMPORARY, lambda c: c.temporary, "files"),
-    _sampled(hazards.UNDECODABLE, lambda c: c.undecodable, "entries"),
+    _sampled(hazards.UNDECODABLE, lambda c: c.undecodable, "decodable"),
+    _sampled(hazards.INCOMPLETE, lambda c: c.incomplete, "objects"),
     _sampled(hazards.FOREIGN, lambda c: c.foreign, "entries"),
     _sampled(hazards.TRUNCATED, lambda c: c.truncated, "lengths"),
     _sampled(hazards.LENGTH, lambda c: c.length, "headers"),
@@ -218,4 +232,5 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check((hazards.TWO_POOLS,), ("slots",), lambda survey: owner_findings(survey.snapshots)),
     Check((hazards.STALE_ADDRESS,), ("addresses",), lambda survey: address_findings(survey.probes)),
+    Check((hazards.STALLED_DRAIN,), ("drains",), _drain),
 )

@@ -41,6 +41,14 @@ UNDECODABLE = Hazard(
     "look at one with `aibrixctl kv show POOL KEY`; when no engine of another version uses the "
     "pool, remove them by hand",
 )
+INCOMPLETE = Hazard(
+    "KV-INCOMPLETE",
+    "info",
+    "objects without a complete copy",
+    "Mooncake names an object before its data has arrived. It is being written now, or its writer "
+    "died, for which the master waits before it drops the object.",
+    "look again in a minute; what is still there then was left behind",
+)
 FOREIGN = Hazard(
     "KV-FOREIGN",
     "info",

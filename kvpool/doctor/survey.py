@@ -11,26 +11,32 @@ from kvpool.aibrix import Tail
 from kvpool.doctor.census import Census, Space
 from kvpool.doctor.placement_checks import Snapshot
 from kvpool.doctor.probe import Probe, blind_reason, probe_nodes
+from kvpool.drain.job import follow_drain
+from kvpool.drain.report import Drained, Job
 from kvpool.entry import Entry, PoolFacts
+from kvpool.mooncake import MooncakePool
 from kvpool.pool import Depth, Pool, require
 from kvpool.url import PoolUrl, Scheme
 
 Need = Literal[
     "facts", "server", "entries", "halves", "files", "headers", "lengths", "chunks", "blocks",
-    "expiry", "slots", "addresses", "drains",
+    "decodable", "objects", "expiry", "slots", "addresses", "drains",
 ]  # fmt: skip
 """What a check needs to know of a pool."""
 _APPLIES: dict[Scheme, tuple[Need, ...]] = {
-    "lmcache+redis": ("server", "entries", "halves", "headers", "lengths", "chunks", "expiry"),
-    "lmcache+file": ("entries", "files", "headers", "lengths", "chunks"),
-    "aibrix+shfs": ("entries", "files", "lengths", "blocks"),
-    "aibrix+rocksdb": ("entries", "lengths", "blocks"),
+    "lmcache+redis": (
+        "server", "entries", "decodable", "halves", "headers", "lengths", "chunks", "expiry",
+    ),
+    "lmcache+file": ("entries", "decodable", "files", "headers", "lengths", "chunks"),
+    "aibrix+shfs": ("entries", "decodable", "files", "lengths", "blocks"),
+    "aibrix+rocksdb": ("entries", "decodable", "lengths", "blocks"),
     "aibrix+redis": ("slots", "addresses"),
-    "mooncake": ("entries", "drains"),
+    "mooncake": ("entries", "objects", "chunks", "drains"),
     "vineyard": ("entries",),
-}
+}  # fmt: skip
 _OF_SCAN: tuple[Need, ...] = (
-    "entries", "halves", "files", "headers", "lengths", "chunks", "blocks", "expiry",
+    "entries", "decodable", "halves", "files", "headers", "lengths", "chunks", "objects", "blocks",
+    "expiry",
 )  # fmt: skip
 Tails = tuple[tuple[Entry, Tail | None], ...]
 """Blocks, and the tokens found behind each."""
@@ -49,12 +55,16 @@ class Options:
         min_age_s: halves and temporary files must be so old to count as orphans.
         probe_timeout_s: for each node's address; None leaves the nodes alone.
         watch_s: how long to watch placement metadata for a second writer.
+        drain_job: id of a drain of a Mooncake store, to see whether it moves.
+        stall_after_s: how long its counts must stand still for it to hang.
     """
 
     depth: Depth = "quiet"
     min_age_s: float = 300.0
     probe_timeout_s: float | None = 2.0
     watch_s: float = 0.0
+    drain_job: str | None = None
+    stall_after_s: float = 30.0
 
 
 @dataclass
@@ -68,6 +78,7 @@ class Survey:
             them; None for a block without.
         snapshots: placement metadata, once for every change while it was watched.
         probes: of the nodes' addresses.
+        stalled: a drain that stood still while it was watched.
         lacking: why something that applies to this kind of pool is not known.
         declined: why something is not known that nobody asked for.
         complete: False where the survey was stopped.
@@ -79,6 +90,7 @@ class Survey:
     tails: dict[str, Tails] = field(default_factory=dict)
     snapshots: tuple[Snapshot, ...] = ()
     probes: tuple[Probe, ...] = ()
+    stalled: Drained | None = None
     lacking: dict[Need, str] = field(default_factory=dict)
     declined: dict[Need, str] = field(default_factory=dict)
     complete: bool = True
@@ -112,6 +124,8 @@ def survey_pool(
         require(pool, "scan")
         _scan(pool, found, options, stop, progress)
         _read_tails(pool, found, stop)
+        if isinstance(pool, MooncakePool):
+            _watch_drain(pool, found, options, stop)
         return found
     found.snapshots = _watch(pool, found.facts, options.watch_s, stop)
     found.complete = not stop.is_set()
@@ -166,6 +180,36 @@ def _read_tails(pool: Pool, found: Survey, stop: Event) -> None:
 def _extremes(space: Space) -> list[Entry]:
     both = [e for e in (space.smallest, space.largest) if e and e.bytes <= _MOST_READ_BYTES]
     return list({entry.key: entry for entry in both}.values())
+
+
+def _watch_drain(pool: MooncakePool, found: Survey, options: Options, stop: Event) -> None:
+    """Watch a drain until it moves, ends or has stood still for long enough."""
+    draining = [node.name for node in found.facts.nodes if node.status == "DRAINING"]
+    if options.drain_job is None:
+        if draining:
+            names = ", ".join(draining)
+            found.lacking["drains"] = (
+                f"{names} is being drained, and the master does not tell by which job; --drain-job "
+                "ID sees whether it moves"
+            )
+        return
+    moved = Event()
+    first: Job | None = None
+
+    def look(job: Job) -> None:
+        nonlocal first
+        first = first or job
+        if job.counts != first.counts or stop.is_set():
+            moved.set()
+
+    followed = follow_drain(
+        pool, options.drain_job, stall_after_s=options.stall_after_s, stop=moved, progress=look
+    )
+    if followed.end == "stalled":
+        found.stalled = followed
+    if stop.is_set():
+        found.complete = False
+        found.lacking["drains"] = _STOPPED
 
 
 def _watch(pool: Pool, facts: PoolFacts, watch_s: float, stop: Event) -> tuple[Snapshot, ...]:
