@@ -166,9 +166,8 @@ class EventStream:
 
     def __exit__(self, *_: object) -> None:
         self._socket.disable_monitor()
-        self._monitor.close(0)
-        self._socket.close(0)
-        self._context.term()
+        # Closes the socket of a replay, too, where the iteration was left in the middle of one.
+        self._context.destroy(linger=0)
 
     def batches(self, for_s: float | None = None) -> Iterator[Received]:
         """Yield the batches, those that replay has first, until asked to stop or time is over.

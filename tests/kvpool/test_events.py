@@ -187,6 +187,13 @@ def test_batches_come_in_order() -> None:
     assert (stream.health.batches, stream.health.gaps) == (8, [])
 
 
+def test_a_replay_may_be_left_in_the_middle() -> None:
+    with publisher([], [ALL]) as at, EventStream(at.events, replay=at.replay) as stream:
+        batches = stream.batches(for_s=20)
+        assert next(batches).replayed
+    batches.close()  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("old_replies", [False, True])
 def test_what_was_before_comes_by_replay_and_nothing_twice(old_replies: bool) -> None:
     live = numbered(4, 5, 6, 7)
