@@ -1,19 +1,21 @@
 """A small pool to try the commands on: what LMCache would leave after some conversations."""
 
-import hashlib
 import os
 import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from kvpool import lmcache
 from kvpool.directory import write_whole
 from kvpool.entry import Header, TensorGroup
 from kvpool.errors import KvPoolUsageError
+from kvpool.find.hashes import Scheme, chunk_hashes
 
 _CHUNK_TOKENS = 16
+_VOCABULARY = 32_000
 _DAY_S = 86400.0
 
 
@@ -46,11 +48,15 @@ class DemoFile:
         name: in the pool's folder.
         data: its content.
         age_s: seconds since it was stored.
+        prefix: token ids up to the end of the chunk; empty where it is none.
+        conversation: which one it belongs to.
     """
 
     name: str
     data: bytes
     age_s: float
+    prefix: tuple[int, ...] = ()
+    conversation: int = 0
 
 
 def demo_files(entries: int, seed: int, *, hazards: bool = False) -> Iterator[DemoFile]:
@@ -65,35 +71,51 @@ def demo_files(entries: int, seed: int, *, hazards: bool = False) -> Iterator[De
         yield from _hazards(draw)
 
 
+def demo_prompt(entries: int, seed: int) -> list[int]:
+    """Return token ids of a prompt that starts as a conversation in the pool of these arguments."""
+    draw = random.Random(seed)
+    files = _files_of(_MODELS[0], max(1, round(entries * _MODELS[0].share)), draw)
+    first = list(takewhile(lambda file: file.conversation == 0, files))
+    # A chunk that is not full is found at the end of a prompt only, and this one goes on.
+    full = max((file.prefix for file in first if len(file.prefix) % _CHUNK_TOKENS == 0), key=len)
+    return [*full, *_tokens("what nobody asked before", 2 * _CHUNK_TOKENS)]
+
+
 def _files_of(model: _Model, count: int, draw: random.Random) -> Iterator[DemoFile]:
     made = 0
-    system = _chain(model.name, draw.randrange(2, 5), "")
+    system = [f"{model.name}/{number}" for number in range(draw.randrange(2, 5))]
+    shared = [token for name in system for token in _tokens(name, _CHUNK_TOKENS)]
     conversation = 0
     while made < count:
         tags = f"@tenant%{draw.choice(model.tenants)}" if model.tenants else ""
         age_s = min(draw.expovariate(1 / (_DAY_S / 2)), 6 * _DAY_S)
-        own = _chain(f"{model.name}/{conversation}", draw.randrange(1, 9), system[-1])
-        chunks = [*system, *own] if conversation == 0 else own
-        conversation += 1
-        for number, chunk_hash in enumerate(chunks):
-            full = number + 1 < len(chunks)
+        own = [f"{model.name}/{conversation}/{number}" for number in range(draw.randrange(1, 9))]
+        prefix = [] if conversation == 0 else shared
+        names = [*system, *own] if conversation == 0 else own
+        for number, name in enumerate(names):
+            full = number + 1 < len(names)
             tokens = _CHUNK_TOKENS if full else draw.randrange(1, _CHUNK_TOKENS + 1)
+            prefix = [*prefix, *_tokens(name, tokens)]
             for worker in range(model.world_size):
                 if made == count:
                     return
                 made += 1
-                key = f"{model.name}@{model.world_size}@{worker}@{chunk_hash}"
+                key = f"{model.name}@{model.world_size}@{worker}@{_hash(prefix)}"
                 key = f"{key}@{_KEY_DTYPE[model.dtype]}{tags}"
-                yield DemoFile(lmcache.file_name(key), _value(model, tokens, draw), age_s)
+                value = _value(model, tokens, draw)
+                yield DemoFile(lmcache.file_name(key), value, age_s, tuple(prefix), conversation)
+        conversation += 1
 
 
-def _chain(name: str, count: int, before: str) -> list[str]:
-    """Return hashes of chunks, each of which depends on all before it."""
-    hashes = []
-    for number in range(count):
-        before = hashlib.sha256(f"{before}/{name}/{number}".encode()).hexdigest()[:16]
-        hashes.append(f"{int(before, 16):x}")
-    return hashes
+def _tokens(name: str, count: int) -> list[int]:
+    """Return the token ids of a piece of text that nobody wrote."""
+    return random.Random(name).choices(range(_VOCABULARY), k=count)
+
+
+def _hash(prefix: list[int]) -> str:
+    """Return the hash of the chunk that ends a prefix, as LMCache makes it without vLLM."""
+    *_, last = chunk_hashes(prefix, _CHUNK_TOKENS, Scheme("builtin", 0, ""))
+    return last
 
 
 def _value(model: _Model, tokens: int, draw: random.Random) -> bytes:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     "kv demo-pool",
     examples=(
         ("aibrixctl kv demo-pool demo-pool", "some hundred entries of three models"),
+        (
+            "aibrixctl kv demo-pool cached --tokens prompt.json",
+            "with a prompt for `kv find` to look up",
+        ),
         ("aibrixctl kv demo-pool broken --hazards", "with faults for `kv doctor` to find"),
     ),
 )
@@ -25,6 +29,14 @@ def demo_pool(
     hazards: Annotated[
         bool, typer.Option("--hazards", help="Add an orphan and damaged and foreign files.")
     ] = False,
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            "--tokens",
+            metavar="FILE",
+            help="Also write token ids of a prompt, most of which is cached, for `kv find`.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Show what would be written; write nothing.")
     ] = False,
@@ -34,13 +46,17 @@ def demo_pool(
     Keys, headers and lengths are what LMCache writes; models, hashes and values are invented, and
     shapes are small. The same arguments give the same files.
     """
+    import json
     from pathlib import Path
 
-    from kvpool.demo import demo_files, write_demo
+    from kvpool.demo import demo_files, demo_prompt, write_demo
+    from kvpool.directory import write_whole
 
     files = demo_files(entries, seed, hazards=hazards)
     sizes = [len(file.data) for file in demo_files(entries, seed, hazards=hazards)]
     count = len(sizes) if dry_run else write_demo(Path(folder), files)
+    if tokens is not None and not dry_run:
+        write_whole(Path(tokens), (json.dumps(demo_prompt(entries, seed)).encode(),), durable=False)
     url = f"lmcache+file:{folder}"
     document = {
         "url": url,

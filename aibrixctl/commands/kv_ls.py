@@ -139,10 +139,10 @@ def ls(
     "kv show",
     examples=(
         (
-            "aibrixctl kv show lmcache+file:pool demo/code-3b@1@0@13eeb221aff65871@half",
+            "aibrixctl kv show lmcache+file:pool demo/code-3b@1@0@179543b08e23150c@half",
             "one entry by its key",
         ),
-        ("aibrixctl kv show lmcache+file:pool 13eeb221", "the start of its hash will do"),
+        ("aibrixctl kv show lmcache+file:pool 179543b0", "the start of its hash will do"),
     ),
 )
 def show(

@@ -111,3 +111,14 @@ def test_keys_of_one_engine_are_asked_for_without_a_scan(
         body = cli_json("kv", "find", url, *TOKENS, *engine, "--chunk-tokens", "16")
         assert body["data"]["groups"][0]["prefix_tokens"] == 40
         assert "cmdstat_scan" not in client.info("commandstats")
+
+
+def test_the_prompt_of_the_demo_pool_is_cached_but_for_its_end(
+    cli: Callable[..., Any], cli_json: Callable[..., Any]
+) -> None:
+    for seed in ("0", "1", "2"):
+        made = ("kv", "demo-pool", f"demo_pool{seed}", "--seed", seed, *TOKENS)
+        assert cli(*made).code == 0
+        data = cli_json("kv", "find", f"lmcache+file:demo_pool{seed}", *TOKENS)["data"]
+        (group,) = data["groups"]
+        assert group["prefix_tokens"] == data["prompt_tokens"] - 32 > 0

@@ -109,10 +109,13 @@ def test_show_decodes_a_header_and_sums_the_data(cli_json: Callable[..., Any]) -
 def test_show_takes_the_start_of_a_hash(
     cli: Callable[..., Any], cli_json: Callable[..., Any]
 ) -> None:
-    entry = listed(cli_json, "--model", "demo/code-3b", "--limit", "1")[0]
+    entry = next(
+        e for e in listed(cli_json, "--model", "demo/code-3b") if e["chunk_hash"][0] != "-"
+    )
     found = cli_json("kv", "show", POOL, entry["chunk_hash"][:8])["data"]["entry"]
     assert found == entry
-    shared = listed(cli_json, "--model", "demo/chat-8b", "--limit", "1")[0]["chunk_hash"]
+    hashes = [e["chunk_hash"] for e in listed(cli_json, "--model", "demo/chat-8b", "--limit", "0")]
+    shared = next(text for text in hashes if text[0] != "-" and hashes.count(text) == 2)
     outcome = cli("kv", "show", POOL, shared)
     assert outcome.code == 2
     assert f"@2@0@{shared}@" in outcome.err
