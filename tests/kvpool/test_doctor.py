@@ -11,9 +11,11 @@ import redis
 
 from kvpool import lmcache
 from kvpool.demo import demo_files, write_demo
+from kvpool.doctor import hazards
 from kvpool.doctor.census import MOST_GROUPS, Census
+from kvpool.doctor.checks import CHECKS
 from kvpool.doctor.examine import examine
-from kvpool.doctor.finding import Finding, Report
+from kvpool.doctor.finding import Finding, Hazard, Report
 from kvpool.doctor.survey import Options
 from kvpool.entry import Entry, Header, TensorGroup
 from kvpool.errors import UnsupportedError
@@ -278,3 +280,12 @@ def test_memory_does_not_grow_with_models_or_faults() -> None:
     assert census.groups_left_out == 2 * MOST_GROUPS
     assert len(census.half_data.examples) <= 5
     assert census.half_data.count == 3 * MOST_GROUPS
+
+
+def test_every_hazard_has_a_check_and_a_line_in_the_docs() -> None:
+    known = [item for item in vars(hazards).values() if isinstance(item, Hazard)]
+    checked = [hazard for check in CHECKS for hazard in check.hazards]
+    assert sorted(h.code for h in checked) == sorted(h.code for h in known)
+    text = (Path(__file__).parents[2] / "docs" / "kv.md").read_text()
+    for hazard in known:
+        assert f"| {hazard.code} | {hazard.severity} | {hazard.title} |" in text
