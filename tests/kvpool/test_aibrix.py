@@ -173,6 +173,7 @@ def test_a_database_is_read_beside_the_engine_that_writes_it(tmp_path: Path) -> 
     ours, theirs = spawn.Pipe()
     engine = spawn.Process(target=_hold, args=(str(folder / conn_id), theirs))
     engine.start()
+    theirs.close()  # so that an engine that dies is noticed
     try:
         assert ours.recv() == "open"
         with open_pool(f"aibrix+rocksdb://{folder}") as pool:
