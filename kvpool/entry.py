@@ -27,11 +27,14 @@ class Header:
         value_bytes: length of the value, as the writer put it down.
         layout: order of the dimensions, e.g. ``KV_2LTD`` for [2, layers, tokens, hidden size].
         groups: the tensors in the value, one after the other.
+        raw: the bytes that said so, which may write a dtype in more than one way; empty where it
+            was not read from a pool.
     """
 
     value_bytes: int
     layout: str
     groups: tuple[TensorGroup, ...]
+    raw: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import math
 import re
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from kvpool.entry import Entry, Header, State, TensorGroup
@@ -154,6 +155,7 @@ def other_kind(text: str) -> str:
     return "not a key of LMCache"
 
 
+@lru_cache(maxsize=1024)  # a pool has few shapes and many entries
 def parse_header(data: bytes) -> Header | None:
     """Return what a header says; None where LMCache could not have written it."""
     count, rest = divmod(len(data) - 8, 20)
@@ -171,7 +173,7 @@ def parse_header(data: bytes) -> Header | None:
         if dtype is None or min(shape) < 0:
             return None
         groups.append(TensorGroup(dtype, shape))
-    return Header(value_bytes, name, tuple(groups))
+    return Header(value_bytes, name, tuple(groups), data)
 
 
 def _unpadded(dims: tuple[int, ...]) -> tuple[int, ...]:

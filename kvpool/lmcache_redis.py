@@ -179,13 +179,17 @@ class LmcacheRedisPool:
 
     def _entries(self, names: list[bytes], *, headers: bool) -> list[Entry]:
         """Return what stands behind some keys; each entry once, for its header or lone data."""
-        stems = dict.fromkeys(name[: -len(_HEADER)] for name in names if _is(name, _HEADER))
-        lone = [
-            name[: -len(_DATA)]
-            for name in names
-            if _is(name, _DATA) and name[: -len(_DATA)] not in stems
-        ]
-        foreign = [name for name in names if not (_is(name, _HEADER) or _is(name, _DATA))]
+        stems: dict[bytes, None] = {}
+        data: list[bytes] = []
+        foreign: list[bytes] = []
+        for name in names:
+            if _is(name, _HEADER):
+                stems[name[: -len(_HEADER)]] = None
+            elif _is(name, _DATA):
+                data.append(name[: -len(_DATA)])
+            else:
+                foreign.append(name)
+        lone = [stem for stem in data if stem not in stems]
         return [
             *self._halves(list(stems), headers=headers),
             *self._halves(self._without_header(lone), headers=headers),

@@ -9,7 +9,6 @@ from typing import Any
 
 from kvpool.entry import Entry
 from kvpool.errors import KvPoolUsageError
-from kvpool.lmcache import pack_header
 from kvpool.migrate.ends import End
 from kvpool.migrate.journal import Fate, Journal
 from kvpool.migrate.locks import LOCK_KEY
@@ -198,7 +197,7 @@ class Planner:
 
 def _look_of(entry: Entry) -> Look | None:
     """Return what a scan already told of an entry; None where it told too little."""
-    if entry.header is None or entry.value_bytes is None:
+    if entry.header is None or not entry.header.raw or entry.value_bytes is None:
         return None
     expires_ms = round((entry.expires_s or 0) * 1000)
-    return Look(entry.value_bytes, pack_header(entry.header), expires_ms, expires_ms)
+    return Look(entry.value_bytes, entry.header.raw, expires_ms, expires_ms)

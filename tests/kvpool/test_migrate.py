@@ -3,6 +3,7 @@
 import random
 import socket
 import sqlite3
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -619,3 +620,15 @@ def test_writers_at_work_all_along(
     writer.join()
     assert other.entries() == expected
     assert server.entries() == ({} if delete else expected)
+
+
+def test_a_dtype_that_is_written_in_another_way_is_no_conflict(
+    server: RedisPool, tmp_path: Path
+) -> None:
+    # LMCache has two numbers for float16, and a header of either is copied as it is.
+    header = struct.pack("=7i", 16, 1, 1, 2, 1, 4, 1)
+    there = FilePool(tmp_path / "there")
+    server.put(key_of(1), Stored(bytes(range(16)), header))
+    assert migrate(server.url, there.url, tmp_path / "once").fates == {"copied": 1}
+    assert migrate(server.url, there.url, tmp_path / "again").fates == {"same": 1}
+    assert there.entries()[key_of(1)].header == header
