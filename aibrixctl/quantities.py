@@ -34,8 +34,16 @@ def size(option: str, text: str) -> int:
 
 def byte_rate(option: str, text: str) -> float:
     """Return bytes/s for text such as ``200MiB/s``; raises UsageError that names the option."""
-    with _named(option, f"{text}/s" if text[-1:].isalpha() else ""):
+    with _named(option, f"{text}/s" if _is_size(text) else ""):
         return parse_byte_rate(text)
+
+
+def _is_size(text: str) -> bool:
+    try:
+        parse_bytes(text)
+    except UsageError:
+        return False
+    return not _bare(text)
 
 
 def _bare(text: str) -> bool:

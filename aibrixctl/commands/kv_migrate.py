@@ -310,6 +310,8 @@ def _errors(report: "Report", *, dry_run: bool) -> list[Problem]:
 
 
 def _warnings(report: "Report", options: "Options", *, dry_run: bool) -> list[Problem]:
+    from accelerators.units import format_bytes
+
     plan = report.plan
     warnings = [Problem("kv.migrate.note", text) for text in report.warnings]
     if not dry_run:
@@ -319,7 +321,8 @@ def _warnings(report: "Report", options: "Options", *, dry_run: bool) -> list[Pr
         text = f"DST has something else under {plan.conflicts:,} keys; they would be {what}"
         warnings.append(Problem("kv.migrate.conflict", text, plan.conflict_examples[0]))
     if plan.free_bytes is not None and plan.needed_bytes > plan.free_bytes:
-        text = f"DST lacks {plan.needed_bytes - plan.free_bytes:,} bytes; this would be refused"
+        lacks = format_bytes(plan.needed_bytes - plan.free_bytes)
+        text = f"DST lacks {lacks} of room; this would be refused"
         warnings.append(Problem("kv.target.too_small", text, report.target))
     warnings += [
         Problem("kv.migrate.unfit", f"{count:,} entries do not fit: {why}")

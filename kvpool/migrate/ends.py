@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from accelerators.documents import write_errors
+from accelerators.units import format_bytes
 from kvpool import aibrix, lmcache, lmcache_file
 from kvpool.errors import KvPoolError, KvPoolUsageError, UnsupportedError
 from kvpool.migrate.changes import RedisChanges
@@ -158,7 +159,7 @@ class RedisEnd:
         total = int(info.get("total_system_memory", 0))
         evicted = int(info.get("evicted_keys", 0))
         if limit:
-            return Room(max(0, limit - used), f"maxmemory {limit}", evicted)
+            return Room(max(0, limit - used), f"maxmemory {format_bytes(limit)}", evicted)
         if total:
             return Room(max(0, total - used), "the machine's memory", evicted)
         return Room(None, "", evicted)
@@ -365,8 +366,8 @@ def require_room(target: End, needed_bytes: int) -> Room:
     if room.free_bytes is not None and needed_bytes > room.free_bytes:
         raise KvPoolError(
             "kv.target.too_small",
-            f"{target.url} has room for {room.free_bytes} bytes more ({room.limit}), and what is "
-            f"to be copied takes {needed_bytes}",
+            f"{target.url} has room for {format_bytes(room.free_bytes)} more ({room.limit}), and "
+            f"what is to be copied takes {format_bytes(needed_bytes)}",
             hint="give it more room, or move a part: --model",
             target=str(target.url),
         )
