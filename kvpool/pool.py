@@ -167,6 +167,10 @@ def open_pool(
             from kvpool.mooncake import MooncakePool
 
             return MooncakePool(place, timeout_s)
+        case "vineyard":
+            from kvpool.vineyard import VineyardPool
+
+            return VineyardPool(place)
     raise UnsupportedError("kv.scheme", f"no backend for {place.scheme} yet", target=str(place))
 
 

@@ -8,7 +8,7 @@ from threading import Event
 
 from kvpool import aibrix, lmcache
 from kvpool.entry import Entry, Node
-from kvpool.errors import KvPoolUsageError
+from kvpool.errors import KvPoolUsageError, UnsupportedError
 from kvpool.find.hashes import (
     ALGORITHMS,
     DEFAULT_SEED,
@@ -102,6 +102,12 @@ def find(
     stop, progress = stop or Event(), progress or (lambda seen: None)
     if pool.url.scheme in _AIBRIX_BLOCKS:
         found = _in_spaces(pool, query, stop, progress)
+    elif pool.url.scheme == "vineyard":
+        raise UnsupportedError(
+            "kv.cannot.find",
+            f"{pool.url}: nothing in vineyard's objects tells of which tokens they are",
+            target=str(pool.url),
+        )
     elif pool.url.scheme == "aibrix+redis":
         found = _by_placement(pool, query)
     elif query.model and query.world_size and query.dtype:

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from kvpool import aibrix_rocksdb, aibrix_shfs, lm_server, lmcache_file, mooncake, placement
+from kvpool import (
+    aibrix_rocksdb,
+    aibrix_shfs,
+    lm_server,
+    lmcache_file,
+    mooncake,
+    placement,
+    vineyard,
+)
 from kvpool.drain.plan import mooncake as require_segments
 from kvpool.errors import KvPoolUsageError
 from kvpool.migrate.ends import FAMILIES
@@ -23,6 +31,7 @@ LIMITS: dict[str, Mapping[str, str]] = {
     "aibrix+rocksdb": aibrix_rocksdb._LIMITS,
     "aibrix+redis": dict.fromkeys(placement._VERBS, ""),
     "mooncake": mooncake._LIMITS,
+    "vineyard": vineyard._LIMITS,
 }
 
 
@@ -46,7 +55,7 @@ def expected(scheme: str) -> list[str]:
         look,
         "yes" if can["scan"] else "–",
         "yes" if can["stat"] else "–",
-        "by key" if can["stat"] and not can["scan"] else look,
+        "–" if scheme == "vineyard" else "by key" if can["stat"] and not can["scan"] else look,
         look,
         evict,
         "yes" if scheme in FAMILIES else "–",
