@@ -137,19 +137,23 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
     """Open a text file that appears under its name only when the block ends well.
 
     A link is followed, so that the file it names is replaced; a device or a pipe is written to.
+    Bytes of a name that are not UTF-8 are escaped, as on stdout.
 
     Raises:
         ToolError: the folder is missing or the disk is full; the old file is untouched.
     """
     goal = Path(os.path.realpath(path))
     if Path(path).exists() and not Path(path).is_file():
-        with write_errors(path), Path(path).open("w", encoding="utf-8") as device:
+        with (
+            write_errors(path),
+            Path(path).open("w", encoding="utf-8", errors="backslashreplace") as device,
+        ):
             yield device
         return
     with write_errors(path):
         handle, name = tempfile.mkstemp(dir=goal.parent, prefix=f".{goal.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

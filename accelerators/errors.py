@@ -3,7 +3,8 @@
     ToolError
     ├── accelerators.AcceleratorError
     ├── profiler.errors.ProfilerError
-    └── optimizer.errors.OptimizerError
+    ├── optimizer.errors.OptimizerError
+    └── kvpool.errors.KvPoolError
 
 A library raises; only the command line turns an error into text and an exit code.
 """

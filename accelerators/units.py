@@ -21,6 +21,8 @@ _TIME_S = {
     "h": 3600.0,
     "d": 86400.0,
 }
+_BINARY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50}
+_DECIMAL = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 
 
 def _split(text: str, what: str, example: str) -> tuple[float, str]:
@@ -59,6 +61,45 @@ def parse_duration(text: str, *, default_unit: str | None = None) -> float:
             "units.negative", f"{text!r} is negative; expected a duration of 0 or more"
         )
     return total
+
+
+def parse_bytes(text: str) -> int:
+    """Return bytes for text such as ``64Mi``, ``64MiB``, ``1.5GB`` or ``4096``.
+
+    Raises:
+        UsageError: no number, an unknown unit or a negative value.
+    """
+    value, unit = _split(text, "size", "64Mi, 1.5GB, 4096")
+    return round(_bytes(value, unit, text))
+
+
+def parse_byte_rate(text: str) -> float:
+    """Return bytes per second for text such as ``200MiB/s`` or ``1.5GB/s``; more than 0.
+
+    Raises:
+        UsageError: no number, no ``/s``, an unknown unit, or a value that is not above 0.
+    """
+    value, unit = _split(text, "rate", "200MiB/s, 1.5GB/s")
+    if not unit.endswith("/s"):
+        raise UsageError(
+            "units.unreadable", f"{text!r} does not end in /s; expected a rate, e.g. 200MiB/s"
+        )
+    rate = _bytes(value, unit.removesuffix("/s"), text)
+    if rate <= 0:
+        raise UsageError("units.range", f"{text!r} is no rate above 0")
+    return rate
+
+
+def _bytes(value: float, unit: str, text: str) -> float:
+    bare = unit.removesuffix("B")
+    factor = _BINARY.get(bare) or _DECIMAL.get(bare)
+    if factor is None:
+        raise UsageError(
+            "units.unreadable", f"{text!r} has unit {unit!r}; expected e.g. KiB, Mi, GB"
+        )
+    if value < 0:
+        raise UsageError("units.negative", f"{text!r} is negative; expected a size of 0 or more")
+    return value * factor
 
 
 def parse_fraction(text: str) -> float:

@@ -91,6 +91,22 @@ TREE = Branch(
                 "check": Leaf("mock_fail_check:check", "Prove that diagnose finds every scenario."),
             },
         ),
+        "kv": Branch(
+            "See, check and move the KV cache pool.",
+            {
+                "stats": Leaf("kv_stats:stats", "Count what is in a pool, by model, tag and age."),
+                "ls": Leaf("kv_ls:ls", "List the entries of a pool."),
+                "show": Leaf("kv_ls:show", "Show one entry, its header decoded."),
+                "find": Leaf("kv_find:find", "Find out how much of a prompt is cached, and where."),
+                "doctor": Leaf("kv_doctor:doctor", "Examine a pool for hazards."),
+                "migrate": Leaf("kv_migrate:migrate", "Copy or move a pool to another."),
+                "drain": Leaf("kv_drain:drain", "Empty a segment of a Mooncake store."),
+                "evict": Leaf("kv_evict:evict", "Remove entries, oldest first."),
+                "size": Leaf("kv_size:size", "Find how large a pool should be."),
+                "events": Leaf("kv_events:events", "Follow an engine's KV events."),
+                "demo-pool": Leaf("kv_demo:demo_pool", "Write a small pool to try things on."),
+            },
+        ),
         "accelerators": Branch(
             "Look up what each GPU and NPU type is.",
             {

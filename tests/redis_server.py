@@ -4,7 +4,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,17 +29,23 @@ class Server:
 
 
 @contextmanager
-def redis_server(folder: Path, password: str | None = None) -> Iterator[Server]:
-    """Run a server for the block; it keeps nothing on disk."""
+def redis_server(
+    folder: Path, password: str | None = None, *, tls: Path | None = None, more: Sequence[str] = ()
+) -> Iterator[Server]:
+    """Run a server for the block; it keeps nothing on disk.
+
+    ``tls`` is a folder with cert.pem and key.pem; ``more`` are further lines of configuration.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     lines = [
-        f"port {port}",
+        *([f"port {port}"] if tls is None else _tls_lines(port, tls)),
         "bind 127.0.0.1",
         'save ""',
         "appendonly no",
         f"dir {folder}",
         *([f"requirepass {password}"] if password else []),
+        *more,
     ]
     config = folder / "redis.conf"
     config.write_text("\n".join(lines) + "\n")
@@ -52,6 +58,16 @@ def redis_server(folder: Path, password: str | None = None) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(timeout=10)
+
+
+def _tls_lines(port: int, folder: Path) -> list[str]:
+    return [
+        "port 0",
+        f"tls-port {port}",
+        f"tls-cert-file {folder}/cert.pem",
+        f"tls-key-file {folder}/key.pem",
+        "tls-auth-clients no",
+    ]
 
 
 def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:

@@ -30,7 +30,8 @@ def rect(x: float, y: float, width: float, height: float, fill: str, extra: str 
     return f'<rect x="{x:.1f}" y="{y:.1f}" {size} fill="{fill}" {extra}/>'
 
 
-def _picture(width: float, height: float, title: str, body: Sequence[str]) -> str:
+def picture(width: float, height: float, title: str, body: Sequence[str]) -> str:
+    """Return the drawing around its elements; the title is for screen readers and on hover."""
     return (
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img" '
         f'aria-label="{escape(title, quote=True)}"><title>{escape(title)}</title>'
@@ -128,7 +129,7 @@ def heatmap(
             middle = 'text-anchor="middle"'
             at = (x + _CELL_WIDTH / 2, y + _CELL_HEIGHT / 2 + 4)
             body.append(text(*at, labels[r][c], f'fill="{ink}" {middle}'))
-    return _picture(grid.width, grid.height, title, body)
+    return picture(grid.width, grid.height, title, body)
 
 
 def shares(
@@ -166,7 +167,7 @@ def shares(
                 drawn = rect(left, top, width * share, height, colours[name])
                 body.append(f"<g>{label}{drawn}</g>")
                 left += width * share
-    return _picture(grid.width, grid.height, title, body)
+    return picture(grid.width, grid.height, title, body)
 
 
 def bars(
@@ -196,14 +197,14 @@ def bars(
             x += width
         body.append(text(x + 8, y + 21, ending))
         right = max(right, x + 8 + _LETTER_WIDTH * len(ending))
-    return _picture(right, height * len(rows), title, body)
+    return picture(right, height * len(rows), title, body)
 
 
 def line(title: str, points: Sequence[tuple[float, float]], unit: str) -> str:
     """Return a filled line of y over x; both axes start at their smallest and at 0."""
     width, height, base = 640.0, 120.0, 96.0
     if not points:
-        return _picture(width, height, title, [text(10, 20, "no data")])
+        return picture(width, height, title, [text(10, 20, "no data")])
     first, last = points[0][0], points[-1][0]
     top = max(y for _, y in points) or 1.0
     span = (last - first) or 1.0
@@ -218,4 +219,4 @@ def line(title: str, points: Sequence[tuple[float, float]], unit: str) -> str:
         text(34, base, "0", 'text-anchor="end"'),
         text(40, height - 6, unit, 'class="axis"'),
     ]
-    return _picture(width, height, title, body)
+    return picture(width, height, title, body)

@@ -8,6 +8,8 @@ from accelerators.errors import UsageError
 from accelerators.units import (
     format_bytes,
     format_duration,
+    parse_byte_rate,
+    parse_bytes,
     parse_duration,
     parse_fraction,
 )
@@ -71,3 +73,40 @@ def test_a_printed_duration_keeps_three_digits(seconds: float) -> None:
 )
 def test_printed_sizes(count: float, text: str) -> None:
     assert format_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("4096", 4096),
+        ("64Mi", 64 << 20),
+        ("64MiB", 64 << 20),
+        ("1.5GB", 1_500_000_000),
+        ("2k", 2000),
+        ("0", 0),
+        ("1 TiB", 1 << 40),
+    ],
+)
+def test_sizes(text: str, count: int) -> None:
+    assert parse_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "-1", "5 parsecs", "12s", "MiB", "3MiB/s", "nan"])
+def test_bad_sizes_are_refused_with_the_text(text: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_bytes(text)
+    assert repr(text) in error.value.message
+
+
+@given(st.integers(0, 1 << 60))
+def test_a_printed_size_keeps_three_digits(count: int) -> None:
+    assert parse_bytes(format_bytes(count)) == pytest.approx(count, rel=0.001)
+
+
+def test_rates_of_bytes() -> None:
+    assert parse_byte_rate("200MiB/s") == 200 << 20
+    assert parse_byte_rate("1.5 GB/s") == 1.5e9
+    for text in ("200MiB", "0/s", "-1MB/s", "5x/s", "fast"):
+        with pytest.raises(UsageError) as error:
+            parse_byte_rate(text)
+        assert repr(text) in error.value.message

@@ -56,3 +56,16 @@ def test_the_limit_of_an_objective_names_the_objective(cli: Callable[..., Any]) 
 @pytest.mark.parametrize("limit", ["ttft:200", "ttft:200ms", "e2e:5s"])
 def test_limits_of_requests_take_units(limit: str, cli: Callable[..., Any]) -> None:
     assert cli(*LOAD, "--goodput", limit).code == 13
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"), [("200MiB", "hint: write --max-rate 200MiB/s"), ("fast", ""), ("0/s", "")]
+)
+def test_a_rate_without_its_second_is_refused_with_what_was_meant(
+    text: str, hint: str, cli: Callable[..., Any]
+) -> None:
+    outcome = cli("kv", "migrate", "lmcache+file:a", "lmcache+file:b", "--max-rate", text)
+    assert outcome.code == 2
+    assert f"error: --max-rate: '{text}'" in outcome.err
+    assert hint in outcome.err
+    assert ("write --max-rate" in outcome.err) is bool(hint)

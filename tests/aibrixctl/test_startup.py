@@ -9,8 +9,9 @@ import pytest
 from aibrixctl.tree import leaves
 
 HEAVY = {
-    "asyncio", "highspy", "jsonschema", "matplotlib", "numpy", "orjson", "pandas", "psutil",
-    "pulp", "redis", "requests", "rich.table", "scipy", "torch", "uvloop", "vllm", "yaml",
+    "asyncio", "highspy", "jsonschema", "matplotlib", "msgspec", "numpy", "orjson", "pandas",
+    "psutil", "pulp", "redis", "requests", "rich.table", "scipy", "torch", "uvloop", "vllm",
+    "yaml", "zmq",
 }  # fmt: skip
 
 

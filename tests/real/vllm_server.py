@@ -84,7 +84,7 @@ class Vllm:
 
 
 @contextmanager
-def vllm_server(vllm: str, folder: Path) -> Iterator[Vllm]:
+def vllm_server(vllm: str, folder: Path, *options: str) -> Iterator[Vllm]:
     """Make a model, serve it for the block, and stop the server; its log stays in the folder."""
     script = Path(__file__).with_name("tiny_llama.py")
     # The interpreter of the environment that the command is installed in.
@@ -95,7 +95,7 @@ def vllm_server(vllm: str, folder: Path) -> Iterator[Vllm]:
     log = folder / "vllm.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [vllm, "serve", folder / "model", "--port", str(port), *_OPTIONS],
+            [vllm, "serve", folder / "model", "--port", str(port), *_OPTIONS, *options],
             stdout=out,
             stderr=subprocess.STDOUT,
             env={**os.environ, **_SETTINGS},

@@ -1,0 +1,1 @@
+"""See, check and move a shared KV cache pool: LMCache, AIBrix offloading, Mooncake, Vineyard."""

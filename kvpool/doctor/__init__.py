@@ -1,0 +1,1 @@
+"""Examine a pool for hazards, and remove the orphans in it."""

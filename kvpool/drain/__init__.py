@@ -1,0 +1,1 @@
+"""Empty segments of a Mooncake store, and notice when that hangs."""

@@ -1,0 +1,1 @@
+"""Follow the KV events that an engine publishes, and keep count of what its cache holds."""

@@ -1,0 +1,125 @@
+"""`kv drain`, and the other commands on a Mooncake store."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.kvpool.mooncake_servers import SEGMENTS, replay, scenes
+
+SOURCE, TARGET = SEGMENTS
+
+
+def test_a_dry_run_changes_nothing(cli: Callable[..., Any], cli_json: Callable[..., Any]) -> None:
+    with replay("hanging") as server:
+        words = ("kv", "drain", server.url, "--segment", SOURCE, "--dry-run")
+        body = cli_json(*words)
+        assert body["data"]["drain"] is None
+        assert body["data"]["plan"]["objects"] == 12
+        text = cli(*words).out
+        assert f"{SOURCE}: 12 objects" in text
+        assert "1 will block it, for every target has a copy: copied" in text
+        assert {method for method, _ in server.seen} == {"GET"}
+
+
+def test_a_drain_that_ends_is_a_success(cli: Callable[..., Any]) -> None:
+    with replay("sound") as server:
+        outcome = cli("kv", "drain", server.url, "--segment", SOURCE)
+    assert outcome.code == 0
+    assert "drained: 10 objects, 10.05 KiB moved" in outcome.out
+    assert f"drain job {scenes()['sound']['job']} runs" in outcome.err
+
+
+def test_a_drain_that_hangs_is_partial_and_its_blockers_are_rows(
+    cli: Callable[..., Any], cli_json: Callable[..., Any]
+) -> None:
+    words = ("--segment", SOURCE, "--stall-after", "300ms")
+    with replay("hanging") as server:
+        outcome = cli("kv", "drain", server.url, *words)
+        job = scenes()["hanging"]["job"]
+        assert outcome.code == 3
+        assert "every target has a copy" in outcome.out
+        assert "leased to readers, or pinned" in outcome.out
+        assert f"aibrixctl kv drain {server.url} --cancel {job}" in outcome.err
+        again = cli("kv", "drain", server.url, "--job", job, "--stall-after", "300ms", "-o", "csv")
+        assert again.code == 3
+        assert again.out.splitlines()[0] == "key,bytes,why,node"
+        assert len(again.out.splitlines()) == 3
+        assert cli_json("kv", "drain", server.url, "--cancel", job)["status"] == "success"
+    with replay("hanging") as server:
+        body = cli_json("kv", "drain", server.url, *words, "--cancel-stalled")
+        assert (body["exit_code"], body["data"]["drain"]["was_canceled"]) == (3, True)
+        assert body["data"]["drain"]["job"]["status"] == "CANCELED"
+
+
+def test_it_can_be_started_and_left(cli_json: Callable[..., Any]) -> None:
+    with replay("sound") as server:
+        body = cli_json("kv", "drain", server.url, "--segment", SOURCE, "--no-follow")
+        assert body["data"]["drain"]["end"] == "running"
+        assert body["data"]["drain"]["job"]["id"] == scenes()["sound"]["job"]
+        assert not any("query" in path for _, path in server.seen if "drain" in path)
+
+
+def test_a_signal_ends_the_waiting_and_says_how_to_go_on() -> None:
+    with replay("hanging") as server:
+        words = ["kv", "drain", server.url, "--segment", SOURCE, "-o", "json"]
+        child = subprocess.Popen(
+            [sys.executable, "-m", "aibrixctl", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stderr is not None
+        assert "runs" in child.stderr.readline()
+        child.send_signal(signal.SIGINT)
+        out, _ = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert '"end": "stopped"' in out
+    assert f"--job {scenes()['hanging']['job']}" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ((), 2, "nothing says what to do"),
+        (("--segment", SOURCE, "--job", "1-2"), 2, "exclude each other"),
+        (("--job", "1-2", "--dry-run"), 2, "--dry-run is for --segment"),
+        (("--cancel", "1-2", "--to", TARGET), 2, "--to has no meaning"),
+        (("--segment", "nosuch"), 2, "there is no segment 'nosuch'"),
+        (("--job", "1-2"), 1, "knows no drain job"),
+    ],
+)
+def test_bad_input_is_told(
+    words: tuple[str, ...], code: int, message: str, cli: Callable[..., Any]
+) -> None:
+    with replay("sound") as server:
+        outcome = cli("kv", "drain", server.url, *words)
+    assert (outcome.code, message in outcome.err) == (code, True), outcome.err
+
+
+def test_other_commands_work_on_the_store(
+    cli: Callable[..., Any], cli_json: Callable[..., Any]
+) -> None:
+    with replay("sound") as server:
+        stats = cli_json("kv", "stats", server.url)["data"]
+        assert stats["states"]["whole"]["entries"] == 12
+        assert [node["status"] for node in stats["pool"]["nodes"]] == ["OK", "OK"]
+        assert f"{SOURCE}  " in cli("kv", "stats", server.url).out
+        listed = cli_json("kv", "ls", server.url, "--model", "demo/chat")["data"]["entries"]
+        assert len(listed) == 8
+        shown = cli_json("kv", "show", server.url, listed[0]["key"])["data"]
+        assert shown["entry"]["node"] in SEGMENTS
+        planned = cli_json("kv", "evict", server.url, "--model", "demo/*", "--dry-run")["data"]
+        assert planned["planned"] == 9
+        old = cli("kv", "evict", server.url, "--older-than", "1h", "--dry-run")
+        assert old.code == 2
+        assert "does not publish when an object was stored" in old.err
+
+
+def test_a_dead_port_is_unreachable(cli: Callable[..., Any]) -> None:
+    with replay("sound") as server:
+        pass
+    assert cli("kv", "drain", server.url, "--segment", SOURCE).code == 13
