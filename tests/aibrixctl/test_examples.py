@@ -19,9 +19,8 @@ from mockfail.nodes import node
 from mockfail.state import State
 from profiler.table import save
 from tests.kvpool.event_publisher import numbered, publisher
+from tests.kvpool.mooncake_servers import replay
 from tests.kvpool.test_find import write_tokenizer
-from tests.kvpool.mooncake_servers import replay
-from tests.kvpool.mooncake_servers import replay
 from tests.kvpool.test_placement import TWO
 from tests.optimizer.problems import MELANGE, make_table
 from tests.redis_server import redis_server, requires_redis
@@ -156,11 +155,6 @@ def test_example_runs(
         with publisher(numbered(*range(8)), [dict(numbered(*range(8)))]) as at:
             own = {EVENTS: at.events, REPLAY: at.replay}
             outcome = cli(*(own.get(word, word) for word in words[1:]))
-    elif MOONCAKE in line:
-        job = words[-1] if "--job" in words else None
-        with replay("sound", job=job) as master:
-            place = f"127.0.0.1:{master.port}"
-            outcome = cli(*(word.replace(MOONCAKE, place) for word in words[1:]))
     elif MOONCAKE in line:
         job = words[-1] if "--job" in words else None
         with replay("sound", job=job) as master:
