@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from accelerators.errors import UsageError
 from accelerators.mocked import VARIABLE
 from mockfail.nodes import node as simulated
 from mockfail.state import Mode, Node
@@ -82,10 +83,21 @@ def resolve(mode: Mode, *, node_given: bool, sysfs: Path = _SYS) -> Mode:
     """Return the mode that suits this machine: an overlay only where there is something to overlay.
 
     A node that was asked for is simulated, also beside real devices.
+
+    Raises:
+        UsageError: an overlay was asked for, and there is nothing to lay faults over.
     """
-    if mode != "auto":
+    if mode == "standalone":
         return mode
     real = any(addresses(sysfs).values()) or _WSL_DRIVER.exists()
+    if mode == "overlay":
+        if real:
+            return mode
+        raise UsageError(
+            "mock.no_devices",
+            "--mode overlay: there is no NVIDIA or Ascend device to lay faults over",
+            hint="--mode standalone simulates a node",
+        )
     return "auto" if real and not node_given else "standalone"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from accelerators import mocked
-from accelerators.errors import ToolError
+from accelerators.errors import ToolError, UsageError
 from mockfail import environment, guardian, machine, plan, runner
 from mockfail.errors import MockError, MockUsageError
 from mockfail.layer import Codes, Layer, LogLine, merge, transitions
@@ -190,6 +190,9 @@ def test_real_devices_are_overlaid_at_their_own_addresses(tmp_path: Path):
     (device / "class").write_text("0x030200\n")
     assert machine.resolve("auto", node_given=False, sysfs=tmp_path) == "auto"
     assert machine.resolve("auto", node_given=True, sysfs=tmp_path) == "standalone"
+    assert machine.resolve("overlay", node_given=True, sysfs=tmp_path) == "overlay"
+    with pytest.raises(UsageError, match="no NVIDIA or Ascend device"):
+        machine.resolve("overlay", node_given=False, sysfs=tmp_path / "empty")
     over = machine.node("h100x8", "auto", tmp_path)
     assert [gpu.values["pci_bus_id"] for gpu in over.gpus] == ["00000001:18:00.0"]
 
