@@ -164,6 +164,8 @@ class LmcacheRedisPool:
         verdict: Removal = "removed"
         if (data_bytes is None) == (header_bytes is None):
             verdict = "changed"
+        elif self._redis.call("TYPE", header if data_bytes is None else data) != "string":
+            verdict = "foreign"
         elif data_bytes is not None and idle_s is None:
             verdict = "unknown_age"
         elif data_bytes is not None and idle_s is not None and idle_s < min_age_s:
@@ -192,7 +194,9 @@ class LmcacheRedisPool:
         lone = [stem for stem in data if stem not in stems]
         return [
             *self._halves(list(stems), headers=headers),
-            *self._halves(self._without_header(lone), headers=headers),
+            # Lone data has no header to read, and asking for its length may count as use, which
+            # would hide for how long it has been alone.
+            *self._halves(self._without_header(lone), headers=headers and self.reads_are_quiet),
             *self._foreign(foreign),
         ]
 
