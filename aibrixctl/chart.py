@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Points = Sequence[tuple[float, float]]
+USUAL_WIDTH = 66
+AXIS_WIDTH = 8
+"""Columns of the labels on the left."""
 _HEIGHT = 13
 
 
 def curves(
-    series: Mapping[str, Points], ticks: Sequence[tuple[float, str]], *, width: int = 66
+    series: Mapping[str, Points], ticks: Sequence[tuple[float, str]], *, width: int = USUAL_WIDTH
 ) -> list["Text"]:
     """Return the lines of a picture of shares over sizes, its axes and its key included.
 

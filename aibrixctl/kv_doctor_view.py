@@ -38,13 +38,14 @@ def _draw_repaired(console: "Console", repaired: "Repaired") -> None:
         for count, why in (
             (repaired.young, "too young"),
             (repaired.unknown_age, "of unknown age"),
+            (repaired.foreign, "that only look like one"),
             (repaired.changed, "gone or completed meanwhile"),
         )
         if count
     ]
     console.print(f"{text}; left alone: {', '.join(kept)}" if kept else text)
     for key in repaired.keys:
-        console.print(f"  {key}", soft_wrap=True, highlight=False)
+        console.print(f"  {_one_line(key)}", soft_wrap=True, highlight=False)
     if repaired.removed > len(repaired.keys):
         console.print(f"  and {repaired.removed - len(repaired.keys):,} more")
 
@@ -61,9 +62,14 @@ def _draw_finding(console: "Console", finding: "Finding") -> None:
     )
     console.print(head, soft_wrap=True)
     for line in finding.evidence:
-        console.print(Text(f"    {line}"), soft_wrap=True)
+        console.print(Text(f"    {_one_line(line)}"), soft_wrap=True)
     _draw_paragraph(console, hazard.meaning)
     _draw_paragraph(console, f"remedy: {hazard.remedy}")
+
+
+def _one_line(text: str) -> str:
+    # A foreign key may hold line ends, and what follows them must not pass for a finding.
+    return text.replace("\n", "␊")
 
 
 def _draw_paragraph(console: "Console", text: str, indent: int = 2) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kvpool.sizing.curve import Sizing
 
 GIB = 1 << 30
+_LEAST_WIDTH = 20
 _UNITS = (("Ti", 1 << 40), ("Gi", GIB), ("Mi", 1 << 20), ("Ki", 1 << 10), ("B", 1))
 
 
@@ -150,7 +151,8 @@ def draw(console: "Console", document: Mapping[str, Any]) -> None:
         return
     console.print()
     console.print("hit rate over pool size")
-    for row in chart.curves(series(document), ticks(document)):
+    width = min(chart.USUAL_WIDTH, console.width - chart.AXIS_WIDTH)
+    for row in chart.curves(series(document), ticks(document), width=max(width, _LEAST_WIDTH)):
         console.print(row)
     console.print()
     _draw_figures(console, document)

@@ -1,20 +1,39 @@
 """The console that results are drawn on; imported when there is something to draw."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Column, Table
 
 _PROSE = 20
 """Columns of text are not made narrower than this."""
+_VISIBLE = {
+    **{code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"},
+    0x7F: 0x2421,
+    **dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD),
+}
+"""Pictures of the characters that control a terminal, or turn its text around."""
 
 
 class Screen(Console):
     """A console on which tables are narrowed by wrapping text, but never by cutting words.
 
-    A table that can't be narrowed so far keeps its whole width, and runs past the edge.
+    A table that can't be narrowed so far keeps its whole width, and runs past the edge. Names may
+    come from anywhere, so what they hold of a terminal's control characters is shown, not sent.
     """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Render as Rich does, with pictures in place of control characters."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(segment.text.translate(_VISIBLE), segment.style)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as Rich does, on a wider console where a table needs it."""

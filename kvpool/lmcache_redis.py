@@ -8,7 +8,7 @@ caller wants them all the same. Values are never read, and KEYS is never sent.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -164,6 +164,8 @@ class LmcacheRedisPool:
         verdict: Removal = "removed"
         if (data_bytes is None) == (header_bytes is None):
             verdict = "changed"
+        elif self._redis.call("TYPE", header if data_bytes is None else data) != "string":
+            verdict = "foreign"
         elif data_bytes is not None and idle_s is None:
             verdict = "unknown_age"
         elif data_bytes is not None and idle_s is not None and idle_s < min_age_s:
@@ -192,7 +194,9 @@ class LmcacheRedisPool:
         lone = [stem for stem in data if stem not in stems]
         return [
             *self._halves(list(stems), headers=headers),
-            *self._halves(self._without_header(lone), headers=headers),
+            # Lone data has no header to read, and asking for its length may count as use, which
+            # would hide for how long it has been alone.
+            *self._halves(self._without_header(lone), headers=headers and self.reads_are_quiet),
             *self._foreign(foreign),
         ]
 
@@ -208,7 +212,7 @@ class LmcacheRedisPool:
             return []
         looks = self._read(stems) if headers else self._weigh(stems)
         now_s = time.time()
-        return [
+        found = (
             lmcache.make_entry(
                 stem.decode("utf-8", "surrogateescape"),
                 size=look.size,
@@ -222,7 +226,8 @@ class LmcacheRedisPool:
             )
             for stem, look in zip(stems, looks, strict=True)
             if look.has_data or look.has_header  # or it has gone since the server named it
-        ]
+        )
+        return [_fully_named(entry) for entry in found]
 
     def _weigh(self, stems: list[bytes]) -> list["_Look"]:
         """Ask for what leaves idle times alone, and for expiry only where some key has one."""
@@ -313,6 +318,14 @@ def _decoded(raw: Any, sizes: list[int | None]) -> tuple[Header | None, str]:
         return None, "a half of it is no string"
     header = lmcache.parse_header(raw)
     return header, "" if header else f"its {sizes[1]} bytes of metadata are no header of LMCache"
+
+
+def _fully_named(entry: Entry) -> Entry:
+    """Return an entry as it is, but a foreign one under its key on the server."""
+    if entry.state != "foreign":
+        return entry
+    suffix = lmcache.HEADER_SUFFIX if entry.has_header else lmcache.DATA_SUFFIX
+    return replace(entry, key=entry.key + suffix)
 
 
 def _is(name: bytes, suffix: bytes) -> bool:

@@ -22,6 +22,8 @@ KNOWN_KEYS = {"kvcache_nodes": "InfiniStore", "hpkv_cluster_metadata": "HPKV"}
 _REASON = (
     "it holds placement metadata only; the blocks are on the nodes, which are reached over RDMA"
 )
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What foreign JSON raises: the last two where a number has no end, or a list no bottom."""
 _VERBS: tuple[Verb, ...] = ("scan", "stat", "read", "write", "delete", "expiry", "headers", "age")
 
 
@@ -115,7 +117,7 @@ def parse_placement(text: bytes, source: str) -> tuple[tuple[Node, ...], Any]:
     try:
         document = json.loads(text)
         nodes = tuple(_node(item) for item in document["nodes"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else f"is malformed: {error}"
         raise KvPoolError(
             "kv.placement.malformed",

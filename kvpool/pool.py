@@ -20,9 +20,10 @@ Depth = Literal["quiet", "headers"]
 where reading would disturb the store, as it does the eviction order of an old Redis; ``bytes`` is
 then the memory taken."""
 
-Removal = Literal["removed", "young", "unknown_age", "changed"]
+Removal = Literal["removed", "young", "unknown_age", "foreign", "changed"]
 """What became of an orphan that was to be removed. ``young``: a writer may be at work on it;
-``unknown_age``: nothing tells; ``changed``: it is gone, or is no orphan any more."""
+``unknown_age``: nothing tells; ``foreign``: only its name fits the pool's; ``changed``: it is gone,
+or is no orphan any more."""
 
 BATCH = 500
 """Entries per batch of a scan: a few milliseconds of a server's time at most."""

@@ -101,8 +101,7 @@ def doctor(
         )
     timeout_s = quantities.duration("--probe-timeout", probe_timeout)
     options = Options(
-        # Reading headers may count as use, by which the age of an orphan is told.
-        depth="headers" if headers and not repair else "quiet",
+        depth="headers" if headers else "quiet",
         min_age_s=quantities.duration("--min-age", min_age),
         probe_timeout_s=timeout_s if probe else None,
         watch_s=quantities.duration("--watch", watch),

@@ -203,7 +203,7 @@ def _result(
     if health.lost or health.malformed:
         problem = Problem(
             "kv.events.lost",
-            f"{health.lost:,} batches were lost and {health.malformed:,} messages not understood; "
+            f"batches lost: {health.lost:,}; messages not understood: {health.malformed:,}; "
             "sizes are not exact",
             endpoint,
             "give --replay, or let the engine keep more with buffer_steps",

@@ -127,8 +127,8 @@ NO_EXPIRY = Hazard(
     "KV-NO-EXPIRY",
     "warning",
     "entries without expiry in a pool that has one",
-    "Most of what is in this pool vanishes by itself, and these entries do not: a copy that lost "
-    "their expiry, or one writer without it. They stay until something evicts them.",
+    "Other entries of this pool vanish by themselves, and these do not: a copy that lost their "
+    "expiry, or one writer without it. They stay until something evicts them.",
     "`aibrixctl kv evict POOL --older-than TIME`, and give every writer the same expiry",
 )
 NEVER_EVICTS = Hazard(

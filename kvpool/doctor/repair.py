@@ -21,6 +21,7 @@ class Repaired:
         removed, removed_bytes: orphans, and what they occupied.
         young: left alone, because a writer may be at work on them.
         unknown_age: left alone, because nothing tells for how long they have been orphans.
+        foreign: left alone, because no writer of the pool stores such a thing; only its name fits.
         changed: gone or completed before they could be removed.
         keys: of the first that were removed.
         complete: False where it was stopped.
@@ -31,6 +32,7 @@ class Repaired:
     removed_bytes: int = 0
     young: int = 0
     unknown_age: int = 0
+    foreign: int = 0
     changed: int = 0
     keys: list[str] = field(default_factory=list)
     complete: bool = True

@@ -20,8 +20,8 @@ def read_tokens(path: Path) -> list[int]:
     text = _read(path)
     try:
         items: Any = json.loads(text) if text.lstrip()[:1] == "[" else re.split(r"[\s,]+", text)
-        tokens = [int(item) for item in items if item != ""]
-    except (ValueError, TypeError) as error:
+        tokens = [_token(item) for item in items if item != ""]
+    except (ValueError, TypeError, RecursionError) as error:
         raise _no_tokens(path, str(error)) from error
     if not tokens:
         raise _no_tokens(path, "it is empty")
@@ -82,6 +82,13 @@ def _read(path: Path) -> str:
         raise KvPoolUsageError(
             "kv.find.file", f"cannot read {path}: {reason}", target=str(path)
         ) from error
+
+
+def _token(item: Any) -> int:
+    # int() would take 3.7 for 3 and true for 1, and the hashes of another prompt be looked for.
+    if not isinstance(item, str) and type(item) is not int:
+        raise TypeError(f"{item!r} is no whole number")
+    return int(item)
 
 
 def _no_tokens(path: Path, why: str) -> KvPoolUsageError:

@@ -311,7 +311,7 @@ def open_end(url: str, access: Access, *, create: Literal["no", "yes", "for now"
             "kv.migrate.kind",
             f"entries can't be moved in or out of {place}: "
             f"{_WHY_NOT.get(place.scheme, 'nothing is known of its format')}",
-            hint=f"kinds that can: {', '.join(FAMILIES)}",
+            hint=_INSTEAD.get(place.scheme, f"kinds that can: {', '.join(FAMILIES)}"),
             target=str(place),
         )
     if place.scheme == "lmcache+redis":
@@ -392,9 +392,13 @@ def _file_header(start: bytes, size: int) -> int | None:
 
 _WHY_NOT: Final = {
     "lm": "LMCache's own server does not tell which entries it has, and is read only",
-    "aibrix+rocksdb": "a block's time of writing, from which the engine tells its age, can't be "
-    "kept",
+    "aibrix+rocksdb": "RocksDB itself puts the second of writing behind each block, and the engine "
+    "tells from it when the block is too old; written anew, every block would be young again",
     "aibrix+redis": "it holds placement metadata only; the data can only be reached over RDMA",
     "mooncake": "its master moves segments itself: aibrixctl kv drain",
     "vineyard": "its objects name the node they live on; vineyard's own migrate moves them",
 }
+_INSTEAD: Final = {
+    "aibrix+rocksdb": "stop the engine and copy the directory as it is, times of writing and all",
+}
+"""What helps where moving entries does not."""

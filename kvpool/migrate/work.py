@@ -187,7 +187,9 @@ class Work:
                 "server is gone",
                 hint="--resume continues",
             )
-        self._check_evicted(require_room(self._target, BATCH_BYTES))
+        # What was lost is said before what would not fit.
+        self._check_evicted(self._target.room())
+        require_room(self._target, BATCH_BYTES)
 
     def _check_evicted(self, room: Room) -> None:
         if room.evicted > self._evicted:

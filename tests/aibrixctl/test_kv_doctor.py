@@ -94,11 +94,20 @@ def test_a_redis_with_halves_is_repaired(
         codes = {f["code"] for f in body["data"]["findings"]}
         assert codes == {"KV-HALF-DATA", "KV-HALF-HEADER", "KV-UNBOUNDED"}
         assert body["exit_code"] == 10
+        assert not cli_json(*words, "--repair", "--dry-run")["errors"]
         body = cli_json(*words, "--repair")
-        assert body["data"]["repaired"]["removed"] == 2
+        assert (body["data"]["repaired"]["removed"], body["errors"]) == (2, [])
         body = cli_json(*words)
         assert (body["exit_code"], body["status"]) == (0, "success")
         assert client.dbsize() == 8
+
+
+@requires_redis
+def test_names_do_not_control_the_terminal(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    with redis_server(tmp_path) as server, redis.Redis(port=server.port) as client:
+        client.set("x\x1b]0;title\x07[/bold]\ndegraded KV-FAKE", "x")
+        out = cli("kv", "doctor", f"lmcache+redis://127.0.0.1:{server.port}").out
+    assert "    x␛]0;title[/bold]␊degraded KV-FAKE: not a key of LMCache\n" in out
 
 
 @requires_redis

@@ -1,6 +1,7 @@
 """`kv size`: pools for a trace, in blocks, bytes and dollars, as a table, a page and JSON."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from aibrixctl import chart
+from aibrixctl import chart, kv_size_view
 from aibrixctl.report.curves import curves
+from aibrixctl.screen import Screen
 from kvpool.sizing.policies import POLICIES
 from tests.kvpool.test_sizing import chats, written
 
@@ -98,6 +100,22 @@ def test_the_table_fits_80_columns_and_shows_the_curves(cli: Cli) -> None:
     assert "L lru   S s3fifo-aibrix   A arc   O opt" in outcome.out
     assert re.search(r"^lru +[\d,]+ +[\d.]+ GiB +[\d.]+ +\+0%$", outcome.out, re.MULTILINE)
     assert re.search(r"^ *80% ┤", outcome.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+def test_the_picture_fits_the_terminal(columns: int) -> None:
+    points = [{"blocks": n, "bytes": None, "hit_rate": 0.1} for n in (1024, 2048, 4096)]
+    document = {"trace": "t", "requests": 1, "accesses": 1, "distinct_blocks": 1}
+    document |= {"block_tokens": 64, "bytes_per_token": None, "warmup_share": 0}
+    document |= {"best_hit_rate": 0.1, "working_set": points[0]}
+    document["curves"] = [{"policy": "lru", "points": points, "wanted": None}]
+    screen = Screen(file=io.StringIO(), width=columns)
+    kv_size_view.draw(screen, document)
+    lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    axis = next(line for line in lines if "└" in line)
+    picture = lines[lines.index("hit rate over pool size") + 1 : lines.index(axis)]
+    assert len(picture) == 13
+    assert max(map(len, picture)) == len(axis) <= columns
 
 
 @pytest.mark.parametrize("form", ["wide", "yaml", "csv", "jsonl"])

@@ -43,3 +43,9 @@ def test_what_can_not_be_wrapped_runs_past_the_edge(width: int) -> None:
     assert lines[0].split()[3:] == sizes
     assert lines[1].split()[1:] == labels[0]
     assert len(lines) == 2
+
+
+def test_control_characters_are_shown() -> None:
+    screen = Screen(file=io.StringIO(), width=40, force_terminal=True, color_system="standard")
+    screen.print("a\x1b[31mb\x9b1m\u202ec", style="red", highlight=False)
+    assert screen.file.getvalue() == "\x1b[31ma␛[31mb\ufffd1m\ufffdc\x1b[0m\n"  # type: ignore[attr-defined]

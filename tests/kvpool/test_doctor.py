@@ -89,7 +89,8 @@ def test_both_kinds_of_half_entries(client: "redis.Redis") -> None:
     client.delete(f"{KEY}metadata", f"{other}kv_bytes")
     seen = found(of_redis(client))
     assert seen["KV-HALF-DATA"].evidence == (KEY,)
-    assert seen["KV-HALF-DATA"].bytes == 2048
+    # Of a lone half an old server is only asked for the memory that it takes.
+    assert 2048 <= (seen["KV-HALF-DATA"].bytes or 0) < 4096
     assert seen["KV-HALF-HEADER"].evidence == (other,)
     assert seen["KV-HALF-HEADER"].hazard.severity == "degraded"
 

@@ -20,6 +20,7 @@ from tests.kvpool.pools import copy, keys, load_redis
 from tests.redis_server import Server, redis_server, requires_redis
 
 HOUR_S = 3600
+MODEL = "org/model"
 FIRST, SECOND, THIRD, *_ = keys("lmcache-redis")
 
 
@@ -47,6 +48,30 @@ def leave_alone(client: "redis.Redis", name: str, idle_s: int = HOUR_S) -> None:
     dumped = client.dump(name)
     assert dumped is not None
     client.restore(name, 0, dumped, replace=True, idletime=idle_s)
+
+
+@requires_redis
+def test_what_only_bears_the_name_of_a_half_stays(server: Server, client: "redis.Redis") -> None:
+    client.hset(f"{MODEL}@1@0@b1@halfkv_bytes", "field", "x")
+    client.rpush(f"{MODEL}@1@0@b2@halfmetadata", "x")
+    client.set("alice@example.com:metadata", "x")
+    before = set(client.keys())
+    with open_pool(url_of(server)) as pool:
+        planned = remove_orphans(pool, 0, dry_run=True)
+        done = remove_orphans(pool, 0)
+    assert (planned.removed, planned.foreign) == (done.removed, done.foreign) == (0, 2)
+    assert set(client.keys()) == before
+
+
+@requires_redis
+def test_reading_headers_leaves_the_age_of_a_lone_half(
+    server: Server, client: "redis.Redis"
+) -> None:
+    client.delete(f"{FIRST}metadata")
+    leave_alone(client, f"{FIRST}kv_bytes")
+    with open_pool(url_of(server)) as pool:
+        assert list(pool.scan(depth="headers"))
+        assert remove_orphans(pool, 60).removed == 1
 
 
 @requires_redis

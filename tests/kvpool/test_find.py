@@ -221,7 +221,7 @@ def test_files_of_tokens(tmp_path: Path) -> None:
     for text in ("[1, 2, 3]", "1 2 3\n", "1,2,\n3"):
         path.write_text(text)
         assert read_tokens(path) == [1, 2, 3]
-    for text in ("", "[]", "a b", "[1, null]", "[[1]]", "-1", "2147483648"):
+    for text in ("", "[]", "a b", "[1, null]", "[[1]]", "[1.5]", "[true]", "-1", "2147483648"):
         path.write_text(text)
         with pytest.raises(KvPoolUsageError, match="holds no token ids"):
             read_tokens(path)

@@ -86,6 +86,7 @@ def test_orphans_foreign_and_damaged_keys_are_told_apart(client: "redis.Redis", 
     client.lpush("f@1@0@6@half" + "kv_bytes", "x")
     client.set("f@1@0@6@half" + "metadata", header)
     client.set(b"\xff\xfe", b"x")
+    client.set("alice@example.com:metadata", b"x")
     found = {entry.key: (entry.state, entry.reason) for entry in entries(pool).values()}
     assert found == {
         "a@1@0@1@half": ("orphan", "data without metadata"),
@@ -102,6 +103,7 @@ def test_orphans_foreign_and_damaged_keys_are_told_apart(client: "redis.Redis", 
         ),
         "aibrix:profile_m_d": ("foreign", "not a key of LMCache"),
         "kvmetadata": ("foreign", "not a key of LMCache"),
+        "alice@example.com:metadata": ("foreign", "not a key of LMCache"),
         "f@1@0@6@half": ("undecodable", "a half of it is no string"),
         "\udcff\udcfe": ("foreign", "not a key of LMCache"),
     }

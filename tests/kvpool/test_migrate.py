@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from accelerators.errors import ToolError
+from kvpool.errors import UnsupportedError
 from kvpool.migrate.ends import Access
 from kvpool.migrate.journal import Journal
 from kvpool.migrate.lane import ConflictError, same_bytes
@@ -350,7 +351,11 @@ def test_target_that_fills_up_meanwhile(server: RedisPool, other: RedisPool, jou
     assert other.entries() == expected
 
 
-def test_target_that_evicts(server: RedisPool, other: RedisPool, journal: Path) -> None:
+def test_target_that_evicts(
+    server: RedisPool, other: RedisPool, journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a slow machine the look at the room that is left would end it before anything is evicted.
+    monkeypatch.setattr("kvpool.migrate.work._ROOM_EVERY_S", 3600.0)
     fill(server, count=12, size=300_000)
 
     def shrink() -> None:
@@ -632,3 +637,10 @@ def test_a_dtype_that_is_written_in_another_way_is_no_conflict(
     assert migrate(server.url, there.url, tmp_path / "once").fates == {"copied": 1}
     assert migrate(server.url, there.url, tmp_path / "again").fates == {"same": 1}
     assert there.entries()[key_of(1)].header == header
+
+
+def test_rocksdb_is_refused_with_what_helps_in_its_place(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="every block would be young again") as caught:
+        Migration(f"aibrix+rocksdb:{tmp_path}", f"aibrix+shfs:{tmp_path}/new", Options())
+    assert "copy the directory as it is" in caught.value.hint
+    assert not (tmp_path / "new").exists()

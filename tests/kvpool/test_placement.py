@@ -73,7 +73,18 @@ def test_a_missing_key_names_the_one_that_is_there(server: Server, client: "redi
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"{", b"[]", b"{}", b'{"nodes": 1}', b'{"nodes": [{}]}', b'{"nodes": ["a"]}', b"\xff"],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"nodes": 1}',
+        b'{"nodes": [{}]}',
+        b'{"nodes": ["a"]}',
+        b"\xff",
+        b'{"nodes": [{"addr": "a", "port": 1, "slots": [{"start": 1e999, "end": 2}]}]}',
+        b"[" * 200_000,
+    ],
 )
 def test_what_clients_cannot_read_is_an_error(text: bytes) -> None:
     with pytest.raises(KvPoolError) as error:
