@@ -39,7 +39,8 @@ def draw_facts(console: "Console", url: str, facts: "PoolFacts") -> None:
         parts.append(f"evicts by {facts.eviction}")
     if facts.hit_rate is not None:
         lookups = (facts.hits or 0) + (facts.misses or 0)
-        parts.append(f"{facts.hit_rate:.1%} of {lookups:,} lookups hit, scans included")
+        scans = ", scans included" if facts.scans_count else ""
+        parts.append(f"{facts.hit_rate:.1%} of {lookups:,} lookups hit{scans}")
     if not facts.writable:
         parts.append("read only")
     if parts:

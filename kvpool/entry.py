@@ -172,6 +172,7 @@ class PoolFacts:
         writable: False for a read-only replica, file system or protocol.
         hit_rate: share of lookups that found their key since the store started, 0 to 1.
         hits, misses: the counts behind it.
+        scans_count: scans of the pool, such as ours, are lookups to the store too.
         nodes: members of the cluster.
         total_slots: how many slots the nodes should cover together.
         details: more of the same, units in the names.
@@ -186,6 +187,7 @@ class PoolFacts:
     hit_rate: float | None = None
     hits: int | None = None
     misses: int | None = None
+    scans_count: bool = False
     nodes: tuple[Node, ...] = ()
     total_slots: int | None = None
     details: Mapping[str, Any] = field(default_factory=dict)

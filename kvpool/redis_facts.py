@@ -40,6 +40,7 @@ def describe(redis: Connection) -> PoolFacts:
         hit_rate=(hits or 0) / lookups if lookups else None,
         hits=hits,
         misses=misses,
+        scans_count=True,
         details=_details(info, redis.call("DBSIZE"), is_replica=is_replica),
     )
 
