@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from kvpool.sizing.curve import Sizing
 
 GIB = 1 << 30
+MOST_SAMPLE_ERROR = 0.05
+"""Where LRU on a sample is off by more of a hit rate, policies that ran on it are not compared."""
 _LEAST_WIDTH = 20
 _UNITS = (("Ti", 1 << 40), ("Gi", GIB), ("Mi", 1 << 20), ("Ki", 1 << 10), ("B", 1))
 
@@ -158,7 +160,8 @@ def draw(console: "Console", document: Mapping[str, Any]) -> None:
     _draw_figures(console, document)
     if any(curve["wanted"] for curve in document["curves"]):
         console.print()
-        _draw_wanted(console, document["curves"])
+        comparable = document["sample_error"] <= MOST_SAMPLE_ERROR
+        _draw_wanted(console, document["curves"], comparable=comparable)
 
 
 def _draw_figures(console: "Console", document: Mapping[str, Any]) -> None:
@@ -172,7 +175,9 @@ def _draw_figures(console: "Console", document: Mapping[str, Any]) -> None:
     console.print(heatmap(heads, list(by_policy), labels, grid, corner="%"))
 
 
-def _draw_wanted(console: "Console", curves: Sequence[Mapping[str, Any]]) -> None:
+def _draw_wanted(
+    console: "Console", curves: Sequence[Mapping[str, Any]], *, comparable: bool
+) -> None:
     from rich.table import Table
 
     wishes = [(curve["policy"], curve["wanted"]) for curve in curves if curve["wanted"]]
@@ -185,7 +190,11 @@ def _draw_wanted(console: "Console", curves: Sequence[Mapping[str, Any]]) -> Non
         if wish["blocks"] is None:
             table.add_row(name, "none", "-", "-", "-")
             continue
-        against = "-" if not lru else f"{wish['blocks'] / lru - 1:+.0%}"
+        against = (
+            "-"
+            if not lru or not (comparable or name == "lru")
+            else f"{wish['blocks'] / lru - 1:+.0%}"
+        )
         price = "-" if wish["usd_per_month"] is None else f"{wish['usd_per_month']:,.2f}"
         size = "-" if wish["bytes"] is None else format_bytes(wish["bytes"])
         table.add_row(name, f"{wish['blocks']:,}", size, price, against)

@@ -172,6 +172,8 @@ def _sizes(text: str | None, terms: "Terms") -> list[int] | None:
 
 
 def _warnings(trace: "BlockTrace", block_tokens: int, found: "Sizing") -> tuple[Problem, ...]:
+    from aibrixctl.kv_size_view import MOST_SAMPLE_ERROR
+
     warnings = []
     fitting = trace.fitting_block_tokens
     if fitting is not None and fitting != block_tokens:
@@ -184,6 +186,13 @@ def _warnings(trace: "BlockTrace", block_tokens: int, found: "Sizing") -> tuple[
             f"is off by {found.sample_error:.1%} at most there, and theirs are corrected by that"
         )
         hint = "more of it with --simulate, which takes longer"
+        if found.sample_error > MOST_SAMPLE_ERROR:
+            text = (
+                f"a sample stands badly for this trace: on {found.sampled_share:.1%} of it LRU's "
+                f"own rate is off by up to {found.sample_error:.1%}; take the other policies' for "
+                "hints only"
+            )
+            hint = f"--simulate {trace.accesses} takes all of it, and longer"
         warnings.append(Problem("kv.sampled", text, trace.source, hint))
     return tuple(warnings)
 

@@ -60,11 +60,13 @@ def blind_reason(probes: Sequence[Probe]) -> str:
 
 def _probe(node: Node, timeout_s: float) -> Probe:
     host, _, port = node.address.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+        return Probe(node, f"{port!r} is no port", refused=True)
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
     except TimeoutError:
         return Probe(node, f"no answer within {timeout_s:g} s")
-    except (OSError, OverflowError, ValueError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         is_far = isinstance(error, socket.gaierror) or getattr(error, "errno", 0) in _NOT_FROM_HERE
         return Probe(node, reason, refused=not is_far)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aibrixctl import chart, kv_size_view
@@ -66,6 +67,20 @@ def test_a_long_trace_is_simulated_in_part_and_says_so(cli_json: Cli) -> None:
     assert [warning["code"] for warning in body["warnings"]] == ["kv.sampled"]
     alone = size(cli_json, "--simulate", "2000", "--policy", "lru")
     assert (alone["data"]["sampled_share"], alone["warnings"]) == (1, [])
+
+
+def test_policies_are_not_compared_where_a_sample_misleads(cli: Cli, cli_json: Cli) -> None:
+    draw = np.random.default_rng(1)
+    users = (draw.pareto(0.6, 4000) % 2000).astype(int)  # one takes up half of the trace
+    requests = [[64 * int(user) + n for n in range(40)] for user in users]
+    Path("trace.jsonl").write_text("".join(json.dumps({"hash_ids": r}) + "\n" for r in requests))
+    words = ("--hit-rate", "50%", "--policy", "lru,sieve", "--simulate", "5000")
+    body = size(cli_json, *words)
+    assert body["data"]["sample_error"] > 0.05
+    assert "take the other policies' for hints only" in body["warnings"][0]["message"]
+    assert "--simulate 160000" in body["warnings"][0]["hint"]
+    assert re.search(r"^sieve .* -$", size(cli, *words).out, re.MULTILINE)
+    assert size(cli_json, *words, "--simulate", "160000")["warnings"] == []
 
 
 def test_without_bytes_sizes_are_blocks(cli: Cli, cli_json: Cli) -> None:

@@ -113,8 +113,8 @@ def test_nodes_answer_refuse_or_are_malformed() -> None:
         up, down, odd, odder = probe_nodes(nodes, 2.0)
     assert up == Probe(nodes[0])
     assert (down.error, down.refused) == ("Connection refused", True)
-    assert odd.error
-    assert odder.error
+    assert odd == Probe(nodes[2], "'99999999' is no port", refused=True)
+    assert odder == Probe(nodes[3], "'nowhere' is no port", refused=True)
     assert blind_reason([up, down]) == blind_reason([down]) == blind_reason([]) == ""
     far = Probe(nodes[0], "no answer within 2 s")
     assert "run it inside the cluster" in blind_reason([far, far])
