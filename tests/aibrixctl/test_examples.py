@@ -35,7 +35,6 @@ PROGRAM = [sys.executable, "-m", "aibrixctl"]
 ENGINE = "http://127.0.0.1:8000"
 REDIS = "127.0.0.1:6379"
 MOONCAKE = "127.0.0.1:9003"
-MOONCAKE = "127.0.0.1:9003"
 EVENTS, REPLAY = "tcp://127.0.0.1:5557", "tcp://127.0.0.1:5558"
 
 
@@ -58,8 +57,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(
         "profile", "export", "profiles/a10.table.json", "--to", "aibrix", "--out", "aibrix-a10.json"
     )
-    run("kv", "demo-pool", "pool")
-    (folder / "tokens.json").write_text(json.dumps(list(range(64))))
+    run("kv", "demo-pool", "pool", "--tokens", "tokens.json")
     (folder / "prompt.txt").write_text("the cache the pool")
     write_tokenizer(folder)
     (folder / "melange.json").write_text(json.dumps(MELANGE))
