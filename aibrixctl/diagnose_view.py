@@ -1,5 +1,6 @@
 """Draw a diagnosis for a person, and give it its JSON form."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from diagnose.facts import DeviceFacts, Facts
 
 STYLES = {"fatal": "bold red", "degraded": "red", "warning": "yellow", "info": "cyan"}
+_MOVES = re.compile(r"\b[Mm]ove (the |this )?work")
 _WIDE_ONLY = ("context",)
 
 
@@ -129,7 +131,7 @@ def draw_finding(console: "Console", finding: Finding, *, wide: bool) -> None:
         if value is not None and (wide or name not in _WIDE_ONLY)
     }
     evidence = ", ".join(f"{name} {_text(value)}" for name, value in shown.items())
-    first = finding.move_workload and "ove the work" not in finding.action
+    first = finding.move_workload and not _MOVES.search(finding.action)
     for text in (
         finding.meaning,
         f"Evidence: {evidence}",

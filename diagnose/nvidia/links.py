@@ -82,7 +82,7 @@ def nvlinks(facts: Facts, context: Context) -> Iterator[Sign | Unchecked]:
         down = _down(gpu, peers)
         if down:
             total = len(gpu.get("nvlinks"))
-            yield Sign("NV-NVLINK-DOWN", {"links_down": down, "links": total}, gpu.device)
+            yield Sign("NV-NVLINK-DOWN", {"numbers_of_links_down": down, "links": total}, gpu.device)
 
 
 def _down(gpu: DeviceFacts, peers: Sequence[DeviceFacts]) -> list[int]:
