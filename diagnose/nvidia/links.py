@@ -81,8 +81,8 @@ def nvlinks(facts: Facts, context: Context) -> Iterator[Sign | Unchecked]:
         ]
         down = _down(gpu, peers)
         if down:
-            total = len(gpu.get("nvlinks"))
-            yield Sign("NV-NVLINK-DOWN", {"numbers_of_links_down": down, "links": total}, gpu.device)
+            evidence = {"numbers_of_links_down": down, "links": len(gpu.get("nvlinks"))}
+            yield Sign("NV-NVLINK-DOWN", evidence, gpu.device)
 
 
 def _down(gpu: DeviceFacts, peers: Sequence[DeviceFacts]) -> list[int]:
