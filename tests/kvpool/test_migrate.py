@@ -356,11 +356,12 @@ def test_target_that_evicts(
 ) -> None:
     # On a slow machine the look at the room that is left would end it before anything is evicted.
     monkeypatch.setattr("kvpool.migrate.work._ROOM_EVERY_S", 3600.0)
-    fill(server, count=12, size=300_000)
+    fill(server, count=40, size=300_000)
 
     def shrink() -> None:
         used = int(other.client.info("memory")["used_memory"])
-        other.client.config_set("maxmemory", used + 1_500_000)
+        # Room for what is under way too: with less, the server refuses rather than evicts.
+        other.client.config_set("maxmemory", used + 6_000_000)
         other.client.config_set("maxmemory-policy", "allkeys-lru")
 
     options = Options(batch_entries=1)
