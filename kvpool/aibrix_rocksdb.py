@@ -13,13 +13,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from kvpool import aibrix, directory
 from kvpool.entry import Entry, PoolFacts, Value
 from kvpool.errors import KvPoolError, KvPoolUsageError
-from kvpool.pool import BATCH, Depth, Verb
+from kvpool.pool import BATCH, Closing, Depth, Verb
 from kvpool.url import PoolUrl
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ _WRITTEN = struct.Struct("<i")
 """The second of writing, since the epoch, behind each value."""
 
 
-class AibrixRocksdbPool:
+class AibrixRocksdbPool(Closing):
     """See ``kvpool.pool.Pool``. Keys are ``conn_id/hex``.
 
     Blocks that other processes write after the start of a scan are not seen until the pool is
@@ -64,17 +63,6 @@ class AibrixRocksdbPool:
         self._readers: dict[str, Rdict] = {}
         self._writers: dict[str, Rdict] = {}
         self._log_folder = tempfile.mkdtemp(prefix="aibrixctl-rocksdb-")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the databases."""

@@ -7,13 +7,11 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from kvpool import aibrix, directory
 from kvpool.entry import Entry, PoolFacts, Value
 from kvpool.errors import KvPoolUsageError
-from kvpool.pool import BATCH, Depth, Removal, Verb
+from kvpool.pool import BATCH, Closing, Depth, Removal, Verb
 from kvpool.url import PoolUrl
 
 _LIMITS: dict[Verb, str] = {
@@ -22,7 +20,7 @@ _LIMITS: dict[Verb, str] = {
 }
 
 
-class AibrixShfsPool:
+class AibrixShfsPool(Closing):
     """See ``kvpool.pool.Pool``. Keys are ``conn_id/hex``; a temporary file's is its path."""
 
     def __init__(self, url: PoolUrl):
@@ -37,20 +35,6 @@ class AibrixShfsPool:
                 hint=f"write {url.scheme}:{self.root.parent}",
                 target=str(url),
             )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
 
     @property
     def conn_ids(self) -> tuple[str, ...]:

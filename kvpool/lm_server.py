@@ -10,13 +10,12 @@ removal and keeps everything until it ends. Source: ``lmcache/v1/protocol.py`` a
 import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn
 
 from kvpool import lmcache
 from kvpool.entry import Entry, Header, PoolFacts, Value
 from kvpool.errors import KvPoolUsageError, PoolUnreachableError, UnsupportedError
-from kvpool.pool import BATCH, Depth, Verb
+from kvpool.pool import BATCH, Closing, Depth, Verb
 from kvpool.url import PoolUrl
 
 _REQUEST = struct.Struct("=9i150s")
@@ -34,7 +33,7 @@ _LIMITS: dict[Verb, str] = {
 }
 
 
-class LmServerPool:
+class LmServerPool(Closing):
     """See ``kvpool.pool.Pool``."""
 
     def __init__(self, url: PoolUrl, timeout_s: float):
@@ -50,17 +49,6 @@ class LmServerPool:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection."""

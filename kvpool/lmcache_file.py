@@ -9,19 +9,17 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from kvpool import directory, lmcache
 from kvpool.entry import Entry, PoolFacts, Value
-from kvpool.pool import BATCH, Depth, Removal, Verb
+from kvpool.pool import BATCH, Closing, Depth, Removal, Verb
 from kvpool.url import PoolUrl
 
 _NO_EXPIRY = "LMCache's files carry no time at which they vanish"
 _LENGTH_BYTES = 4
 
 
-class LmcacheFilePool:
+class LmcacheFilePool(Closing):
     """See ``kvpool.pool.Pool``."""
 
     def __init__(self, url: PoolUrl):
@@ -29,20 +27,6 @@ class LmcacheFilePool:
         self.url = url
         self.root = directory.existing_directory(url)
         self.limits: Mapping[Verb, str] = {"expiry": _NO_EXPIRY}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
 
     def describe(self) -> PoolFacts:
         """Return how full the disk is."""

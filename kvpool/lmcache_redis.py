@@ -9,13 +9,12 @@ caller wants them all the same. Values are never read, and KEYS is never sent.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from kvpool import lmcache
 from kvpool.entry import Entry, Header, PoolFacts, Value
 from kvpool.errors import KvPoolError, UnsupportedError
-from kvpool.pool import BATCH, Depth, Removal, Verb
+from kvpool.pool import BATCH, Closing, Depth, Removal, Verb
 from kvpool.redis_facts import describe, parse_info
 from kvpool.redis_wire import Connection, RefusalError, argument, command, opening
 from kvpool.url import PoolUrl
@@ -47,7 +46,7 @@ class _Look:
     damage: str = ""
 
 
-class LmcacheRedisPool:
+class LmcacheRedisPool(Closing):
     """See ``kvpool.pool.Pool``."""
 
     def __init__(self, url: PoolUrl, connection: Connection):
@@ -71,17 +70,6 @@ class LmcacheRedisPool:
                 target=str(url),
             )
         self._has_expiretime = int(str(info.get("redis_version", "0")).split(".")[0]) >= 7
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection."""

@@ -8,8 +8,6 @@ while from being evicted or removed.
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from types import TracebackType
-from typing import Self
 
 from kvpool import lmcache
 from kvpool.entry import Entry, Node, PoolFacts, Value
@@ -17,7 +15,7 @@ from kvpool.errors import InUseError, KvPoolError
 from kvpool.mooncake_client import EXTRA, Client, is_installed
 from kvpool.mooncake_http import SEPARATOR, Master, Replicas, Segment
 from kvpool.mooncake_keys import identify
-from kvpool.pool import BATCH, Depth, Verb
+from kvpool.pool import BATCH, Closing, Depth, Verb
 from kvpool.url import PoolUrl
 
 LEASE_S = 5.5
@@ -31,7 +29,7 @@ _LIMITS: dict[Verb, str] = {
 _PACKAGE = f"its values take Mooncake's client, which is not installed: {EXTRA}"
 
 
-class MooncakePool:
+class MooncakePool(Closing):
     """See ``kvpool.pool.Pool``."""
 
     def __init__(self, url: PoolUrl, timeout_s: float):
@@ -42,17 +40,6 @@ class MooncakePool:
         self.master = Master(url, timeout_s)
         self._timeout_s = timeout_s
         self._client: Client | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connections."""

@@ -7,12 +7,11 @@ over RDMA. Source: AIBrix 0.8, ``pkg/controller/kvcache`` and ``aibrix_kvcache/l
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 from kvpool.entry import Entry, Node, PoolFacts, Value
 from kvpool.errors import KvPoolError, UnsupportedError
-from kvpool.pool import BATCH, Depth, Verb
+from kvpool.pool import BATCH, Closing, Depth, Verb
 from kvpool.redis_facts import describe
 from kvpool.redis_wire import Connection
 from kvpool.url import PoolUrl
@@ -27,7 +26,7 @@ _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, R
 _VERBS: tuple[Verb, ...] = ("scan", "stat", "read", "write", "delete", "expiry", "headers", "age")
 
 
-class AibrixPlacementPool:
+class AibrixPlacementPool(Closing):
     """See ``kvpool.pool.Pool``; of all its methods only ``describe`` has something to say."""
 
     def __init__(self, url: PoolUrl, connection: Connection):
@@ -35,17 +34,6 @@ class AibrixPlacementPool:
         self.url = url
         self.limits: Mapping[Verb, str] = dict.fromkeys(_VERBS, _REASON)
         self._redis = connection
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection."""

@@ -93,6 +93,24 @@ class Pool(Protocol):
     ) -> None: ...
 
 
+class Closing:
+    """What makes a backend a context manager: it closes at the end."""
+
+    def close(self) -> None:
+        """Do nothing; a backend that holds connections or files lets go of them."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
 @runtime_checkable
 class RemovesOrphans(Protocol):
     """A pool that can remove what a writer left, and nothing that one is at work on."""

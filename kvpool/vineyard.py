@@ -11,12 +11,11 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 from kvpool.entry import Entry, Node, PoolFacts, Value
 from kvpool.errors import KvPoolError, KvPoolUsageError, PoolUnreachableError, UnsupportedError
-from kvpool.pool import BATCH, Depth, Verb
+from kvpool.pool import BATCH, Closing, Depth, Verb
 from kvpool.url import PoolUrl
 
 EXTRA = "pip install 'aibrixctl[vineyard]'"
@@ -34,7 +33,7 @@ _LIMITS: dict[Verb, str] = {
 }
 
 
-class VineyardPool:
+class VineyardPool(Closing):
     """See ``kvpool.pool.Pool``. Keys are ids such as ``o687eac016fc00002``."""
 
     def __init__(self, url: PoolUrl):
@@ -63,17 +62,6 @@ class VineyardPool:
                 f"no vineyard daemon answers at {url.path}: {_first_line(error)}",
                 target=str(url),
             ) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Disconnect."""
