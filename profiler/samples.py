@@ -125,8 +125,12 @@ def weighted_stats(values: Floats, weights: Floats | None = None) -> Stats | Non
 
 @dataclass(frozen=True)
 class ShardHealth:
-    """How one of several clients of a load kept up; see :class:`ClientHealth`."""
+    """How one of several clients of a load kept up; see :class:`ClientHealth`.
 
+    ``shard`` says which, as in "2 of 3".
+    """
+
+    shard: str
     requests: int
     send_lag_ms: Stats | None
     loop_lag_ms: Stats | None
@@ -135,6 +139,7 @@ class ShardHealth:
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {
+            "shard": self.shard,
             "requests": self.requests,
             "send_lag_ms": self.send_lag_ms and self.send_lag_ms.to_json(),
             "loop_lag_ms": self.loop_lag_ms and self.loop_lag_ms.to_json(),

@@ -36,6 +36,7 @@ def of_shard(recording: Recording, window: tuple[float, float]) -> ShardHealth:
     counted = (due >= window[0]) & (due < window[1])
     counted &= np.isfinite(recording.sent_s) & ~recording.held_back
     return ShardHealth(
+        shard=recording.part,
         requests=len(recording),
         send_lag_ms=weighted_stats((recording.sent_s - due)[counted]),
         loop_lag_ms=weighted_stats(recording.loop_lag_s),

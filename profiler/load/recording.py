@@ -41,6 +41,7 @@ class Recording:
         without_usage: answers whose tokens were counted by their events.
         notes: of the checks before the load.
         engine, engine_version: what served, as far as it says so.
+        part: of the load, as in "2 of 3".
     """
 
     scheduled_s: Floats
@@ -64,6 +65,7 @@ class Recording:
     notes: tuple[str, ...] = ()
     engine: str = "unknown"
     engine_version: str | None = None
+    part: str = "1 of 1"
 
     def __len__(self) -> int:
         return len(self.scheduled_s)
@@ -129,6 +131,7 @@ def record(
     engine: str,
     engine_version: str | None,
     closed_loop: bool,
+    part: str,
 ) -> Recording:
     """Reduce parsed and judged exchanges, in order of schedule, to arrays.
 
@@ -139,6 +142,7 @@ def record(
         engine: what served.
         engine_version: of it.
         closed_loop: a request counts as due when it was sent.
+        part: of the load.
     """
     counts: list[int] = []
     at: list[Floats] = []
@@ -182,4 +186,5 @@ def record(
         notes=client.notes,
         engine=engine,
         engine_version=engine_version,
+        part=part,
     )

@@ -96,6 +96,7 @@ def record_load(
         engine=engine.name,
         engine_version=engine.version,
         closed_loop=due is None,
+        part=str(part),
     )
 
 

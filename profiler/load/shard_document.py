@@ -88,7 +88,7 @@ def from_json(document: Any, source: str) -> tuple[LoadConfig, Part, Recording]:
     try:
         config = load_from_json(body["load"])
         part = Part(int(body["shard"]["index"]), int(body["shard"]["count"]))
-        return config, part, _recording(body)
+        return config, part, _recording(body, part)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ProfilerUsageError(
             "load_shard.malformed",
@@ -98,7 +98,7 @@ def from_json(document: Any, source: str) -> tuple[LoadConfig, Part, Recording]:
         ) from error
 
 
-def _recording(body: Mapping[str, Any]) -> Recording:
+def _recording(body: Mapping[str, Any], part: Part) -> Recording:
     arrays: dict[str, Any] = {name: unpack(body["arrays"][name], "<f8") for name in _FLOATS}
     arrays |= {name: unpack(body["arrays"][name], "<i8") for name in _INTS}
     codes = unpack(body["arrays"]["error"], "<i8")
@@ -121,5 +121,6 @@ def _recording(body: Mapping[str, Any]) -> Recording:
         errors=tuple(causes[code] for code in codes),
         messages=dict(body["messages"]),
         notes=tuple(body["notes"]),
+        part=str(part),
         **{name: body[name] for name in _PLAIN},
     )
