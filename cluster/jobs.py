@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,10 +113,10 @@ def run_all(
     stop: threading.Event | None = None,
     grace_s: float = 30.0,
     waiting: Callable[[Mapping[str, str]], None] = lambda _: None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Run Jobs of one run, at most ``parallel`` at a time, and yield how each ended.
 
-    All that was made is removed in the end, however it comes.
+    All that was made is removed in the end, however it comes: close what is not read to its end.
 
     Args:
         api: the cluster.
