@@ -25,10 +25,26 @@ _STATS = ("mean", "p50", "p90", "p95", "p99")
 
 
 def result_of(
-    config: LoadConfig, run: LoadRun, slos: Sequence[Slo], output: str, stop_code: ExitCode
+    config: LoadConfig,
+    run: LoadRun,
+    slos: Sequence[Slo],
+    output: str,
+    stop_code: ExitCode,
+    measured: tuple[str, str] | None = None,
 ) -> Result:
-    """Return the result of a run; ``output`` decides whether records of requests are made."""
+    """Return the result of a run.
+
+    Args:
+        config: what was asked for.
+        run: what was measured.
+        slos: objectives to judge.
+        output: decides whether records of requests are made.
+        stop_code: of the signal that ended it.
+        measured: the target in a cluster and how it was reached; None for a URL.
+    """
     data = _data(config, run, slos)
+    target, via = measured or (None, None)
+    data["engine"] |= {"target": target, "via": via}
     status, code, errors = _verdict(config, run, slos, stop_code)
     return Result(
         data,

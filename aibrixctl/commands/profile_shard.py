@@ -23,7 +23,7 @@ _CONFIG_MAP = re.compile(r"^k8s:configmap/(?:([^/]+)/)?([^/]+)$")
     examples=(
         ("aibrixctl profile shard load.json -o json --output-file shard.json", "all of a load"),
         (
-            "aibrixctl profile shard load.json --part 2/4 --start-at 0 -o json",
+            "aibrixctl profile shard load.json --part 2/4 -o json",
             "every fourth request from the second on, at once",
         ),
     ),
