@@ -44,7 +44,7 @@ TREE = Branch(
                 "compare": Leaf("profile_tables:compare", "Compare two throughput tables."),
                 "export": Leaf("profile_tables:export", "Write a table for AIBrix or others."),
                 "import": Leaf("profile_tables:import_", "Read a table from another tool."),
-                "push": Leaf("profile_tables:push", "Publish a table to AIBrix's Redis."),
+                "push": Leaf("profile_push:push", "Publish a table to AIBrix's Redis."),
                 "shard": Leaf("profile_shard:shard", "Send one part of a load, as its pods do."),
                 "predict": Leaf("profile_sim:predict", "Predict prefill and decode times."),
                 "serve-sim": Leaf("profile_sim:serve_sim", "Serve a simulated engine over HTTP."),

@@ -19,7 +19,7 @@ from aibrixctl.in_cluster_options import (
     TokenSecret,
 )
 from aibrixctl.kube_options import Context, Kubeconfig, Namespace
-from aibrixctl.result import Result, waiting_stopped
+from aibrixctl.result import Problem, Result, waiting_stopped
 from aibrixctl.shared_options import (
     CaFile,
     Endpoint,
@@ -311,9 +311,9 @@ def _run_in_cluster(
 
     from aibrixctl.load_result import result_of
     from profiler.errors import EngineUnreachableError
-    from profiler.in_cluster.jobs import StoppedError
     from profiler.in_cluster.place import parse_ref
     from profiler.in_cluster.targets import reach, served_model
+    from profiler.probes import InterruptedProbeError
 
     ref, target = parse_ref(config.base_url), config.base_url
     with (
@@ -323,7 +323,7 @@ def _run_in_cluster(
         model = served_model(reached.place, config.model)
         config = replace(config, base_url=reached.url, model=model)
         try:
-            reached.check(config)
+            reached.check(config, stop)
             run = reached.send(
                 config,
                 shards,
@@ -331,10 +331,11 @@ def _run_in_cluster(
                 on_progress=lambda now: _show(bar, config, now),
                 waiting=lambda what: session().reporter.say(f"waiting for {what}"),
             )
-        except (StoppedError, EngineUnreachableError):
+        except (InterruptedProbeError, EngineUnreachableError):
             if not stop.is_set():
                 raise
-            return waiting_stopped(target, stop.exit_code)
+            problem = Problem("interrupted", f"stopped before {target} was measured", target)
+            return Result(None, status="error", exit_code=stop.exit_code, errors=(problem,))
     return result_of(
         config, run, slos, session().output, stop.exit_code, measured=(target, reached.via)
     )

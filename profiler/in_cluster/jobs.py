@@ -29,16 +29,13 @@ from profiler.load.part import Part, parts
 from profiler.load.recording import Recording
 from profiler.load.shard_document import from_json
 from profiler.load.shards import reduce_shards
+from profiler.probes import InterruptedProbeError
 
 _MOST_S = 86_400
 _BESIDE_S = 120
 _TOKEN_FOLDER = "/var/run/aibrixctl/token"
 # A client of 3,000 requests/s takes about a core; memory grows with what is in flight.
 _RESOURCES = {"requests": {"cpu": "500m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}
-
-
-class StoppedError(Exception):
-    """The load was stopped; its pods were removed with what they had measured."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class LoadJobs:
             waiting: told what is waited for, when that changes.
 
         Raises:
-            StoppedError: it was stopped.
+            InterruptedProbeError: it was stopped; the pods went with what they had measured.
             ShardLostError: a pod was gone before the load began, or none left anything.
             ProfilerError: as ``run_load``; what a pod refuses is refused.
             ClusterError: the server refuses or stays away.
@@ -116,7 +113,7 @@ class LoadJobs:
             for outcome in outcomes:
                 collected.take(outcome)
         if stop.is_set():
-            raise StoppedError
+            raise InterruptedProbeError
         return reduce_shards(config, collected.recordings, collected.lost)
 
     def _store(

@@ -87,6 +87,14 @@ def parse_ref(text: str) -> Ref:
                match["namespace"])  # fmt: skip
 
 
+def deployment_of(where: str | None) -> str | None:
+    """Return ``[NAMESPACE/]NAME`` of the Deployment that a target names; None for other targets."""
+    match = _REF.match(where or "")
+    if match is None or match["kind"] != "deployment":
+        return None
+    return f"{match['namespace']}/{match['name']}" if match["namespace"] else match["name"]
+
+
 def locate(api: Api, ref: Ref) -> Place:
     """Return where a target answers.
 

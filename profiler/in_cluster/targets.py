@@ -13,6 +13,7 @@ from profiler.in_cluster.jobs import JobOptions, LoadJobs
 from profiler.in_cluster.place import Place, Ref, locate
 from profiler.load.config import LoadConfig, LoadRun, Progress
 from profiler.load.shards import run_sharded
+from profiler.senders import FromHere
 
 Via = Literal["job", "port-forward"]
 FORWARD_NOTE = "measured through a port-forward: its latency is in the figures"
@@ -39,14 +40,19 @@ class Reached:
         """What a reader of the figures must know of the way they were measured."""
         return (*([FORWARD_NOTE] if self.via == "port-forward" else []), *self.place.notes)
 
-    def check(self, config: LoadConfig) -> None:
-        """Find out before any load whether it can be sent; raises ToolError."""
-        if self.jobs is not None:
-            self.jobs.check(config)
+    def check(self, load: LoadConfig, stop: threading.Event) -> bool:
+        """Find out before any load whether it can be sent; raises ToolError.
+
+        Returns whether the engine itself has answered, which it does to no one but the Jobs.
+        """
+        if self.jobs is None:
+            return FromHere(self.url).check(load, stop)
+        self.jobs.check(load)
+        return False
 
     def send(
         self,
-        config: LoadConfig,
+        load: LoadConfig,
         clients: int,
         *,
         stop: threading.Event | None = None,
@@ -56,13 +62,13 @@ class Reached:
         """Send a load and return what it measured, with the notes.
 
         Raises:
-            StoppedError: Jobs were stopped.
+            InterruptedProbeError: Jobs were stopped.
             ToolError: as ``run_sharded`` or ``LoadJobs.run``.
         """
         if self.jobs is None:
-            run = run_sharded(config, clients, stop=stop, on_progress=on_progress)
+            run = run_sharded(load, clients, stop=stop, on_progress=on_progress)
         else:
-            run = self.jobs.run(config, clients, stop=stop, waiting=waiting)
+            run = self.jobs.run(load, clients, stop=stop, waiting=waiting)
         notes = (*self.notes, *run.summary.notes)
         return replace(run, summary=replace(run.summary, notes=notes))
 
