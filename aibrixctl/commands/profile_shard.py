@@ -81,12 +81,13 @@ def _through_gate(
 
     from cluster import documents
     from cluster.access import connect
+    from cluster.transport import PATIENT
     from profiler.in_cluster.gate import Gate as ClusterGate
 
     namespace, name = _config_map("--gate", gate)
     run = os.environ.get(documents.RUN)
     labels = {documents.RUN_LABEL: run} if run else {}
-    with connect() as api:
+    with connect(limits=PATIENT) as api:
         agreed = ClusterGate(api, name, namespace or api.namespace, labels)
         return _send(config, part, lambda: agreed.wait(part, timeout_s, stop), stop)
 
@@ -168,9 +169,10 @@ def _fetch(source: str) -> str:
     from cluster.access import connect
     from cluster.documents import fetch
     from cluster.errors import NotFoundError
+    from cluster.transport import PATIENT
 
     namespace, name = _config_map("LOAD", source)
-    with connect() as api:
+    with connect(limits=PATIENT) as api:
         found = fetch(api, name, namespace)
     if found is None:
         raise NotFoundError("cluster.no_document", f"there is no {source}", target=source)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cluster.access import Access, connect
+from cluster.transport import Limits
 from profiler.errors import ProfilerUsageError
 from profiler.in_cluster.gate import WaitingFor
 from profiler.in_cluster.jobs import JobOptions, LoadJobs
@@ -16,6 +17,8 @@ from profiler.load.shards import run_sharded
 from profiler.senders import FromHere
 
 Via = Literal["job", "port-forward"]
+# A load goes on while the API server restarts; its result is worth the wait.
+_LIMITS = Limits(retry_s=120.0)
 FORWARD_NOTE = "measured through a port-forward: its latency is in the figures"
 
 
@@ -81,7 +84,7 @@ def reach(access: Access, ref: Ref, options: JobOptions, via: Via) -> Iterator[R
         ClusterError: the cluster refuses, or the target is not there.
         ProfilerError: no pod of it is ready, or its labels leave open where to ask.
     """
-    with connect(access) as api:
+    with connect(access, _LIMITS) as api:
         place = locate(api, ref)
         if via == "job":
             jobs = LoadJobs(api, place.namespace, options)

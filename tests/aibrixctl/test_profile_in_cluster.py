@@ -356,6 +356,7 @@ def test_an_api_server_that_restarts_under_a_load_costs_nothing(
             restarter.start()
             body = cli_json(*load("--shards", "2", "--duration", "4s", "--namespace", namespace))
             restarter.join()
+        assert body["errors"] == [], body["errors"]
         assert body["data"]["requests"]["completed"] == 80
         assert body["data"]["lost_shards"] == []
         assert not left(api)

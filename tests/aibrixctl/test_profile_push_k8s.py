@@ -14,7 +14,8 @@ from cluster.kinds import NAMESPACE, SERVICE
 from profiler.table import save
 from tests.kube import Server
 from tests.optimizer.problems import make_table
-from tests.redis_server import RedisServer, redis_server, requires_redis
+from tests.redis_server import Server as RedisServer
+from tests.redis_server import redis_server, requires_redis
 
 from ..profiler.in_cluster_objects import create, service
 from . import fake_kubectl

@@ -70,7 +70,11 @@ def test_one_pod_of_several_replicas_is_asked(api: Api) -> None:
 @pytest.mark.skipif(not SAMPLES.exists(), reason="AIBrix's samples are not at hand")
 def test_aibrix_s_own_sample(api: Api, namespace: str) -> None:
     for name in ("deepseek-coder-7b-l20-deployment", "deepseek-coder-7b-service"):
-        body = yaml.safe_load((SAMPLES / f"{name}.yaml").read_text())
+        (body,) = (
+            one
+            for one in yaml.safe_load_all((SAMPLES / f"{name}.yaml").read_text())
+            if one["kind"] in ("Deployment", "Service")
+        )
         body["metadata"]["namespace"] = namespace
         create(api, body)
         if body["kind"] == "Deployment":
