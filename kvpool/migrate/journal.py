@@ -60,6 +60,14 @@ class Item(NamedTuple):
     ours: bool
 
 
+class Arrived(NamedTuple):
+    """An entry that the target had when it was settled."""
+
+    number: int
+    key: str
+    fate: Fate
+
+
 class Settled(NamedTuple):
     """What became of an item; ``stamp`` tells its version at the source."""
 
@@ -203,6 +211,16 @@ class Journal:
                 (after, limit),
             ).fetchall()
         return [(number, _text(key), stamp) for number, key, stamp in rows]
+
+    def arrived(self, after: int, limit: int) -> list[Arrived]:
+        """Return entries that the target had when they were settled."""
+        with self._step() as database:
+            rows = database.execute(
+                "SELECT id, key, fate FROM entries WHERE fate IN ('copied', 'same', 'moved') "
+                "AND id > ? ORDER BY id LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        return [Arrived(number, _text(key), fate) for number, key, fate in rows]
 
     def reopen(self, numbers: Sequence[int], *, ours: bool = True) -> None:
         """Have entries copied again; ``ours``: what the target has under their key is our copy."""

@@ -119,7 +119,7 @@ class Migration:
         with (
             Journal(journal_path, self.config, resume=resume) as journal,
             self._locks(),
-            contextlib.closing(Watch(self._source, journal)) as watch,
+            contextlib.closing(Watch(self._source, self._target, journal)) as watch,
         ):
             self._source.tidy()
             self._target.tidy()
