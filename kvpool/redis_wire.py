@@ -120,10 +120,12 @@ class Connection:
             lines = self._lines(count)
         except (OSError, EOFError) as error:
             raise self._gone(error) from error
-        for line in lines:
-            if line[:1] == b"-" and not line.startswith(_OF_ONE_KEY):
-                raise self.refused(RefusalError(line[1:].decode("utf-8", "replace")))
-        return [int(line[1:]) if line[:1] == b":" else None for line in lines]
+        found = [int(line[1:]) if line[:1] == b":" else None for line in lines]
+        if None in found:
+            for line in lines:
+                if line[:1] == b"-" and not line.startswith(_OF_ONE_KEY):
+                    raise self.refused(RefusalError(line[1:].decode("utf-8", "replace")))
+        return found
 
     def refused(self, refusal: RefusalError) -> KvPoolError:
         """Return the error for an answer that a command can't do without."""

@@ -105,6 +105,7 @@ class Lane:
         self._batches = 0
         self._begun: set[int] = set()
         self._written: Counter[int] = Counter()
+        self._unnoted: list[Settled] = []
 
     def copy(self, items: Sequence[Item]) -> None:
         """Copy a batch; what changes under way is copied again, entry by entry.
@@ -126,6 +127,14 @@ class Lane:
     def _again(self, item: Item) -> Item:
         """Return an item for another try, in which what this lane wrote is no conflict."""
         return item._replace(ours=item.ours or item.number in self._written)
+
+    def note(self) -> None:
+        """Write down what became of the last batch; else that is done with the next one's start.
+
+        Where neither comes to pass, its entries count as begun, and are found in the target.
+        """
+        self._journal.settle(self._unnoted)
+        self._unnoted = []
 
     def close(self) -> None:
         """End both sessions."""
@@ -245,7 +254,8 @@ class Lane:
             # What is there already has to be there still, if the source is to lose it.
             return 0 if self._target.leave() else None
         self._begun |= {seen.item.number for seen in wanted}
-        self._journal.begin([seen.item.number for seen in wanted])
+        self._journal.begin([seen.item.number for seen in wanted], self._unnoted)
+        self._unnoted = []
         self._at("begun")
         values: dict[int, memoryview] = {}
         if _is_large(wanted):
@@ -326,7 +336,7 @@ class Lane:
             self._counts.verified_entries += verified
 
     def _settle(self, settled: Sequence[tuple[Settled, int]]) -> None:
-        self._journal.settle([one for one, _ in settled])
+        self._unnoted += [one for one, _ in settled]
         with self._counts.lock:
             self._counts.settled_entries += len(settled)
             self._counts.settled_bytes += sum(size for _, size in settled)

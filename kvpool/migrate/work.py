@@ -157,14 +157,20 @@ class Work:
     def _drive(self, lane: Lane, batches: "_Batches") -> None:
         """Copy batch after batch, until there are none or somebody fails."""
         try:
-            while not (self._stop.is_set() or self._halt.is_set()):
-                batch = batches.next()
-                if not batch:
-                    return
-                lane.copy(batch)
+            try:
+                self._copy_all(lane, batches)
+            finally:
+                lane.note()
         except BaseException as error:
             self._failures.append(error)
             self._halt.set()
+
+    def _copy_all(self, lane: Lane, batches: "_Batches") -> None:
+        while not (self._stop.is_set() or self._halt.is_set()):
+            batch = batches.next()
+            if not batch:
+                return
+            lane.copy(batch)
 
     def _attend(self, threads: Iterable[threading.Thread]) -> None:
         """Until the lanes end: report progress, take in changes, see that there is room."""
