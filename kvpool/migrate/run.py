@@ -178,7 +178,7 @@ class Migration:
         if plan.conflicts and self.options.on_conflict == "fail":
             raise ConflictError(
                 "kv.migrate.conflict",
-                f"the target has other entries under {plan.conflicts} of {plan.entries} keys, "
+                f"the target has other entries under {plan.conflicts:,} of {plan.entries:,} keys, "
                 f"such as {plan.conflict_examples[0]}",
                 hint="--on-conflict skip leaves them, overwrite replaces them",
                 target=str(self._target.url),
