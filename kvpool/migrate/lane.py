@@ -143,6 +143,9 @@ class Lane:
 
     def _attempt(self, items: Sequence[Item]) -> bool:
         """Copy a batch once; False when something of it changed meanwhile."""
+        # Waited for first: what changes between the look and the copy has to be copied again.
+        planned = sum(item.bytes for item in items)
+        self._pace.wait(planned, self._stop)
         keys = [item.key for item in items]
         self._source.ask(keys)
         self._target.ask(keys)
@@ -154,7 +157,8 @@ class Lane:
             self._target.abandon()
             middle = len(items) // 2
             return self._attempt(items[:middle]) and self._attempt(items[middle:])
-        self._pace.wait(total, self._stop)
+        if total > planned:
+            self._pace.wait(total - planned, self._stop)
         self._at("looked")
         try:
             return self._copy(items, here, there)

@@ -1,5 +1,6 @@
 """The limit on the rate."""
 
+import random
 import threading
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from kvpool.migrate import pace
 from kvpool.migrate.pace import Pace
 from kvpool.migrate.report import Options
-from tests.kvpool.migrations import RedisPool, fill, migrate
+from tests.kvpool.migrations import Once, RedisPool, fill, key_of, migrate, stored
 from tests.redis_server import requires_redis
 
 RATE = 1000.0
@@ -71,3 +72,22 @@ def test_rate_is_kept(server: RedisPool, other: RedisPool, journal: Path) -> Non
     took_s = time.monotonic() - start_s
     assert report.written_bytes / report.elapsed_s < 1.05 * rate
     assert report.written_bytes / took_s > 0.6 * rate
+
+
+@requires_redis
+def test_what_is_written_while_a_batch_waits_is_copied_once(
+    server: RedisPool, other: RedisPool, journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = fill(server)
+    newer = stored(random.Random(5), 3000)
+    write = Once("waits", lambda: server.put(key_of(2), newer))
+
+    class Written(Pace):
+        def wait(self, count: int, stop: threading.Event) -> None:
+            write("waits")
+
+    monkeypatch.setattr("kvpool.migrate.work.Pace", Written)
+    report = migrate(server.url, other.url, journal, Options(bytes_per_s=1e9, lanes=1))
+    assert report.complete
+    assert report.recopied_entries == 0
+    assert other.entries() == expected | {key_of(2): newer}
