@@ -112,7 +112,9 @@ def test_the_server_of_lmcache_is_read() -> None:
             assert pool.stat("absent@1@0@0@half") is None
 
 
-@pytest.mark.parametrize("part", ["aibrix-shfs", "aibrix-shfs-tokens", "aibrix-rocksdb"])
+@pytest.mark.parametrize(
+    "part", ["aibrix-shfs", "aibrix-shfs-tokens", "aibrix-rocksdb", "aibrix-rocksdb-raw"]
+)
 def test_every_block_that_aibrix_writes_is_found(part: str, tmp_path: Path) -> None:
     written = packages("--part", part, str(tmp_path / "root"))
     scheme = "aibrix+rocksdb" if "rocksdb" in part else "aibrix+shfs"
