@@ -106,7 +106,7 @@ class Client:
             raise KvPoolError(
                 "kv.mooncake.read",
                 what,
-                hint="the client that lends the memory they lie in may be gone",
+                hint="its client may be gone, or they take longer than the lease (-default_kv_lease_ttl)",
                 target=str(self._url),
             )
         return data or None

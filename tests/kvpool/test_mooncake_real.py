@@ -157,12 +157,12 @@ def test_a_drain_hangs_on_copies_and_pins_and_can_be_canceled(
 
 def test_a_value_larger_than_the_client_s_buffer_is_read_and_written(tmp_path: Path) -> None:
     value = Value(b"", bytes(range(256)) * (300 << 10))
-    with mooncake(tmp_path, size=256 << 20) as master, open_pool(master.url) as pool:
+    with mooncake(tmp_path, lease="1m", size=256 << 20) as master, open_pool(master.url) as pool:
         pool.write("small", Value(b"", b"x"))
         pool.write("large", value)
         assert pool.read("large") == value
         assert pool.read("small") == Value(b"", b"x")
-    with mooncake(tmp_path, size=256 << 20) as master, open_pool(master.url) as pool:
+    with mooncake(tmp_path, lease="1m", size=256 << 20) as master, open_pool(master.url) as pool:
         pool.write("large", value)
         with open_pool(master.url) as other:
             assert other.read("large") == value
