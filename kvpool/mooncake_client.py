@@ -106,7 +106,7 @@ class Client:
             raise KvPoolError(
                 "kv.mooncake.read",
                 what,
-                hint="its client may be gone, or they take longer than the lease (-default_kv_lease_ttl)",
+                hint="their client may be gone, or they outlast a lease (-default_kv_lease_ttl)",
                 target=str(self._url),
             )
         return data or None
