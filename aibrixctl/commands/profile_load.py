@@ -51,6 +51,11 @@ if TYPE_CHECKING:
             "--warmup 0s --slo 'ttft_p99<=20s' -o json",
             "four requests in flight, with an objective (exit 12 when missed)",
         ),
+        (
+            "aibrixctl profile load --target k8s:deployment/l20 --shards 2 --request-rate 20 "
+            "--input-tokens 128 --output-tokens 16 --duration 2s --warmup 0s",
+            "from two pods, on one replica of a deployment",
+        ),
     ),
 )
 def load(

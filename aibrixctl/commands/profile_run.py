@@ -52,6 +52,11 @@ if TYPE_CHECKING:
             "--out profiles --dry-run",
             "what measuring a running engine would do",
         ),
+        (
+            "aibrixctl profile run --target l20=k8s:deployment/l20 --cost l20=1.1 "
+            "--input-tokens 128 --output-tokens 32 --slo 'ttft_p99<=2s' --out profiles --dry-run",
+            "an engine in a cluster, by Jobs beside it",
+        ),
     ),
 )
 def run(
@@ -259,7 +264,15 @@ def _dry_run(config: "ProfileConfig", out: str, senders: "Mapping[str, ClusterSe
         sizes = " ".join(f"{i}x{o}" for i, o in config.cells)
         console.print(f"{len(cells)} cells per target (input x output tokens): {sizes}")
         console.print(f"SLO: {'  '.join(map(str, config.slos))}")
-        console.print(table_of(targets))
+        console.print(table_of([{k: t[k] for k in t if k != "place"} for t in targets]))
+        for name, sender in senders.items():
+            place = sender.reached.place
+            console.print(
+                f"{name}: {place.model or config.model} by {place.engine} at {place.url}, "
+                f"measured by {'Jobs' if sender.reached.via == 'job' else 'port-forward'}"
+            )
+            for note in sender.reached.notes:
+                console.print(f"note: {note}")
         console.print(f"about {format_duration(total)} in all; nothing was measured or written")
 
     data = {

@@ -9,21 +9,32 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
+import yaml
 
 from aibrixctl.tree import function_of, leaves
+from cluster.access import Access, connect
+from cluster.kinds import SERVICE
 from mockfail import native, state_file
 from mockfail.nodes import node
 from mockfail.state import State
+from profiler.load.config import LoadConfig
+from profiler.load.load_document import load_to_json
 from profiler.table import save
+from tests.kube import Server, fresh_namespace
+from tests.kube_pods import kubelet
 from tests.kvpool.event_publisher import numbered, publisher
 from tests.kvpool.mooncake_servers import replay
 from tests.kvpool.test_find import write_tokenizer
 from tests.kvpool.test_placement import TWO
 from tests.optimizer.problems import MELANGE, make_table
 from tests.redis_server import redis_server, requires_redis
+
+from ..profiler.in_cluster_objects import add_pod, create, deployment, service
+from . import fake_kubectl
 
 EXAMPLES = [
     example.line
@@ -128,6 +139,7 @@ def test_example_runs(
     tmp_path: Path,
     cli: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     work = tmp_path / "work"
     shutil.copytree(prepared, work)
@@ -141,7 +153,15 @@ def test_example_runs(
     if line.startswith("aibrixctl mock-fail"):
         mock_example(line, tmp_path, cli, monkeypatch)
         return
+    if line.startswith("aibrixctl profile") and "k8s" in line:
+        profile_in_cluster(
+            line, engine, request.getfixturevalue("kube"), tmp_path, cli, monkeypatch
+        )
+        return
     words = shlex.split(line.replace(ENGINE, engine))
+    if "profile shard" in line:
+        (work / "load.json").write_text(json.dumps(load_to_json(a_load(engine))))
+        words = [word for word in words if word not in ("--output-file", "shard.json")]
     if REDIS in line:
         with redis_server(tmp_path) as server:
             if "aibrix+redis" in line:
@@ -164,6 +184,50 @@ def test_example_runs(
     allowed = {0, 3} if "profile load" in line else {0}
     if "kv doctor aibrix" in line:
         allowed = {10}  # one of the two nodes has a range that runs backwards
+    assert outcome.code in allowed, outcome.err
+    assert outcome.out
+
+
+def a_load(url: str) -> LoadConfig:
+    return LoadConfig(
+        base_url=url,
+        model="m",
+        input_tokens=32,
+        output_tokens=4,
+        request_rate=20,
+        num_prompts=8,
+        warmup_s=0.0,
+    )
+
+
+def profile_in_cluster(
+    line: str,
+    engine: str,
+    kube: Server,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Run an example beside deployment ``l20`` in a namespace, and with AIBrix's Redis."""
+    config = yaml.safe_load(kube.kubeconfig.read_text())
+    port = urlsplit(engine).port or 0
+    with (
+        fresh_namespace(kube) as namespace,
+        connect(Access(str(kube.kubeconfig), namespace=namespace)) as api,
+        kubelet(kube, namespace, tmp_path),
+        redis_server(tmp_path) as store,
+    ):
+        config["contexts"][0]["context"]["namespace"] = namespace
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        fake_kubectl.install(tmp_path, {"service/aibrix-redis-master": store.port})
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        of = deployment("l20", port, "m")
+        create(api, of, service("aibrix-redis-master", 6379, {"app": "redis"}, 6379))
+        add_pod(api, "l20-1", of)
+        outcome = cli(*shlex.split(line)[1:])
+        api.delete(SERVICE, "aibrix-redis-master")
+    allowed = {0, 3} if "profile load" in line else {0}
     assert outcome.code in allowed, outcome.err
     assert outcome.out
 
