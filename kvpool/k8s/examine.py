@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from threading import Event
 
+from cluster.access import in_cluster
 from cluster.api import ALL, Api, Where
 from cluster.errors import ForbiddenError
 from cluster.kinds import NODE
@@ -21,7 +22,8 @@ from kvpool.url import PoolUrl
 
 HEALTH = "AcceleratorHealthy"
 """Type of the node condition that says whether its accelerators work."""
-_COMPARED = "; the pods' own addresses were compared instead"
+_OUTSIDE = "outside the cluster these addresses may be other machines'"
+_COMPARED = "; the pods' own were compared instead"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def examine_pool(
     options: Options | None = None,
     *,
     redis: PoolUrl | None = None,
+    inside: bool | None = None,
     stop: Event | None = None,
 ) -> Examined:
     """Look for every hazard of a slot map, and for those that the pods beside it show.
@@ -59,6 +62,8 @@ def examine_pool(
         opener: connects to Redis.
         options: of the examination of the map.
         redis: where its Redis is reached from here, in place of what the resource says.
+        inside: whether we are in the cluster; by default whether this is a pod. From outside no
+            pod's address is probed.
         stop: when set, the examination ends after its step.
 
     Raises:
@@ -68,7 +73,8 @@ def examine_pool(
     url = redis or reach(pool)
     mapped = _Mapped()
     if url is not None:
-        mapped = _survey(url, opener, options or Options(), stop or Event())
+        here = in_cluster() if inside is None else inside
+        mapped = _survey(url, opener, options or Options(), stop or Event(), inside=here)
     report = plain.judge(mapped.survey or _blank(pool, url, mapped))
     look = _look(api, pool, mapped)
     findings, passed, unchecked = judge(look)
@@ -92,10 +98,13 @@ class _Mapped:
     unreached: KvPoolError | None = None
 
 
-def _survey(url: PoolUrl, opener: Opener, options: Options, stop: Event) -> _Mapped:
+def _survey(
+    url: PoolUrl, opener: Opener, options: Options, stop: Event, *, inside: bool
+) -> _Mapped:
+    asked = options if inside else replace(options, probe_timeout_s=None)
     try:
         with opener(url) as place:
-            found = survey_pool(place, options, stop=stop)
+            found = survey_pool(place, asked, stop=stop)
     except KvPoolError as error:
         if error.code.startswith("kv.placement."):
             return _Mapped(no_map=error.message)
@@ -104,6 +113,8 @@ def _survey(url: PoolUrl, opener: Opener, options: Options, stop: Event) -> _Map
         return _Mapped(unreached=error)
     if found.complete and "addresses" in found.lacking:
         found.declined["addresses"] = found.lacking.pop("addresses") + _COMPARED
+    elif not inside and options.probe_timeout_s is not None:
+        found.declined["addresses"] = _OUTSIDE + _COMPARED
     return _Mapped(found)
 
 

@@ -2,14 +2,15 @@
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis
 
 from cluster.api import Api, Object
-from cluster.kinds import NODE, POD
+from cluster.kinds import KV_CACHE, NODE, POD
 from kvpool.k8s.pods import POOL_LABEL, ROLE_LABEL
 
 BACKEND = "kvcache.orchestration.aibrix.ai/backend"
@@ -37,6 +38,11 @@ class World:
     net: str = field(default_factory=network)
     name: str = "kv"
     nodes: list[str] = field(default_factory=list)
+
+    @property
+    def external(self) -> dict[str, Any]:
+        """Return metadata that is kept in the test's Redis."""
+        return {"redis": {"externalConnection": {"address": f"127.0.0.1:{self.port}"}}}
 
     @property
     def key(self) -> str:
@@ -143,3 +149,17 @@ class World:
             )
         ]
         self.client.set(self.key, json.dumps({"nodes": nodes, "version": 1}))
+
+
+@contextmanager
+def world_of(api: Api, port: int) -> Iterator[World]:
+    """Give a pool that is not built yet; at the end nothing is left that other tests see."""
+    with redis.Redis(port=port) as client:
+        client.flushall()
+        made = World(api, client, port)
+        made.node(("Ready", "True", "KubeletReady"), name="a-node")
+        yield made
+        for resource in list(api.list(KV_CACHE)):
+            api.delete(KV_CACHE, resource["metadata"]["name"])
+        for node in made.nodes:
+            api.delete(NODE, node)
