@@ -84,8 +84,7 @@ _COMMON: dict[str, tuple[Any, Any]] = {
                 metavar="FILE",
                 envvar="AIBRIXCTL_OUTPUT_FILE",
                 show_envvar=False,
-                help="Write the output to FILE, atomically; k8s:configmap/NAME is a document in a "
-                "cluster.",
+                help="Write the output to FILE, atomically.",
             ),
         ],
         None,
