@@ -60,11 +60,19 @@ class Look:
 
 @dataclass(frozen=True)
 class Check:
-    """One check: what it may find, what it must know, and how it looks."""
+    """One check.
+
+    Attributes:
+        hazard: what it may find.
+        needs: what it must know.
+        run: yields a line for each place where the hazard is.
+        count: of what it is about, where that is not the number of lines.
+    """
 
     hazard: Hazard
     needs: tuple[Need, ...]
     run: Callable[[Look], Iterator[str]]
+    count: Callable[[Look], int] | None = None
 
 
 def judge(look: Look) -> tuple[list[Finding], list[str], list[Unchecked]]:
@@ -75,7 +83,8 @@ def judge(look: Look) -> tuple[list[Finding], list[str], list[Unchecked]]:
         reason, applies = next((o for o in map(look.obstacle, check.needs) if o[0]), ("", True))
         lines = list(check.run(look)) if applies else []
         if lines:  # What is known may be enough, even where something is not.
-            findings.append(Finding(check.hazard, _shown(lines), len(lines)))
+            count = check.count(look) if check.count else len(lines)
+            findings.append(Finding(check.hazard, _shown(lines), count))
         elif reason:
             unchecked.append(Unchecked(code, reason, applies))
         else:
@@ -119,6 +128,11 @@ def _missing(look: Look) -> Iterator[str]:
         yield f"{count.wanted} wanted, {count.present} there, {count.ready} ready"
         for pod in absent:
             yield f"{pod.name}{_on(look, pod)}: {pod.trouble}"
+
+
+def _count_missing(look: Look) -> int:
+    count = look.pool.count("cache")
+    return max(1, count.wanted - count.ready)
 
 
 def _address_twice(look: Look) -> Iterator[str]:
@@ -186,7 +200,7 @@ def _shown(lines: Sequence[str]) -> tuple[str, ...]:
 
 
 CHECKS: tuple[Check, ...] = (
-    Check(hazards.MISSING, (), _missing),
+    Check(hazards.MISSING, (), _missing, _count_missing),
     Check(hazards.METADATA_DOWN, ("own_metadata",), _metadata_down),
     Check(hazards.WATCHER_DOWN, ("watcher",), _watcher_down),
     Check(hazards.ADDRESS_TWICE, (), _address_twice),

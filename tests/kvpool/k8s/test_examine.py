@@ -148,6 +148,7 @@ def test_fewer_pods_than_wanted(world: World) -> None:
         "3 wanted, 3 there, 2 ready",
         "kv-2 on a-node: ImagePullBackOff: no image",
     )
+    assert found(look(world).report)["KV-PODS-MISSING"].count == 1
 
 
 def test_two_pods_on_one_address(world: World) -> None:
