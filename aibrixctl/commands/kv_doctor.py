@@ -14,13 +14,15 @@ from aibrixctl.result import Problem, Result, Status
 from aibrixctl.signals import StopFlag, interruptible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
+    from accelerators.errors import ToolError
     from cluster.access import Access
     from kvpool.doctor.finding import Report
     from kvpool.doctor.repair import Repaired
     from kvpool.doctor.survey import Options
-    from kvpool.errors import KvPoolError
     from kvpool.k8s.resources import CachePool
     from kvpool.pool import Pool
 
@@ -204,14 +206,13 @@ def _in_cluster(target: Target, options: "Options") -> Result:
     at = f" at {found.url}" if found.url else ""
     name = f"{PREFIX}{pool.full_name}"
     outcome = _Outcome(name, name + at, found.report, kvcache=pool)
-    return _result(outcome, stop, _hint(found.unreached, pool, target.way))
+    hints = {error.message: _hint(error, pool, target.way) for error in found.obstacles}
+    return _result(outcome, stop, hints)
 
 
-def _hint(unreached: "KvPoolError | None", pool: "CachePool", way: "Access") -> str:
-    """Return what helps against a Redis that could not be asked."""
-    if unreached is None:
-        return ""
-    return way_in(pool, way) if unreached.code in _BLIND else unreached.hint
+def _hint(error: "ToolError", pool: "CachePool", way: "Access") -> str:
+    """Return what helps against something that left checks open."""
+    return way_in(pool, way) if error.code in _BLIND else error.hint
 
 
 def _repair(place: "Pool", min_age_s: float, stop: StopFlag, *, dry_run: bool) -> "Repaired":
@@ -247,14 +248,14 @@ class _Outcome:
         }
 
 
-def _result(outcome: _Outcome, stop: StopFlag, hint: str = "") -> Result:
+def _result(outcome: _Outcome, stop: StopFlag, hints: "Mapping[str, str] | None" = None) -> Result:
     def view(console: "Console", wide: bool) -> None:
         from aibrixctl.kv_doctor_view import draw_report
 
         draw_report(console, outcome.title, outcome.report, outcome.repaired, wide=wide)
 
     document = outcome.to_json()
-    status, code, errors = _verdict(outcome.url, outcome.report, stop, hint)
+    status, code, errors = _verdict(outcome.url, outcome.report, stop, hints or {})
     return Result(
         document,
         rows=document["findings"],
@@ -267,7 +268,7 @@ def _result(outcome: _Outcome, stop: StopFlag, hint: str = "") -> Result:
 
 
 def _verdict(
-    url: str, report: "Report", stop: StopFlag, hint: str
+    url: str, report: "Report", stop: StopFlag, hints: "Mapping[str, str]"
 ) -> tuple[Status, ExitCode, tuple[Problem, ...]]:
     """Return what the findings mean for a script: faults weigh more than open checks."""
     if not report.complete:
@@ -278,7 +279,7 @@ def _verdict(
             "kv.doctor.unchecked",
             f"{', '.join(codes)} could not be checked: {reason}",
             url,
-            hint,
+            hints.get(reason, ""),
         )
         for reason, codes in _by_reason(report).items()
     ]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from threading import Event
 
+from accelerators.errors import ToolError
 from cluster.access import in_cluster
 from cluster.api import ALL, Api, Where
 from cluster.errors import ForbiddenError
@@ -33,12 +34,12 @@ class Examined:
     Attributes:
         report: of the slot map and of the pods.
         url: of the slot map, as it was asked; None where there is none.
-        unreached: why its Redis could not be asked.
+        obstacles: what left checks open; their messages are the reasons in the report.
     """
 
     report: Report
     url: PoolUrl | None
-    unreached: KvPoolError | None = None
+    obstacles: tuple[ToolError, ...] = ()
 
 
 def examine_pool(
@@ -76,7 +77,7 @@ def examine_pool(
         here = in_cluster() if inside is None else inside
         mapped = _survey(url, opener, options or Options(), stop or Event(), inside=here)
     report = plain.judge(mapped.survey or _blank(pool, url, mapped))
-    look = _look(api, pool, mapped)
+    look, refused = _look(api, pool, mapped)
     findings, passed, unchecked = judge(look)
     together = [*report.findings, *findings]
     together.sort(key=lambda found: -SEVERITIES.index(found.hazard.severity))
@@ -86,7 +87,7 @@ def examine_pool(
         passed=(*report.passed, *passed),
         unchecked=(*report.unchecked, *unchecked),
     )
-    return Examined(whole, url, mapped.unreached)
+    return Examined(whole, url, tuple(filter(None, (mapped.unreached, refused))))
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,10 @@ def _why_unread(mapped: _Mapped) -> str:
     return "the resource does not tell where its Redis is, and it has no Service"
 
 
-def _look(api: Api, pool: CachePool, mapped: _Mapped) -> Look:
+def _look(api: Api, pool: CachePool, mapped: _Mapped) -> tuple[Look, ForbiddenError | None]:
+    """Look around a pool; with what the account may not see of it."""
     lacking: dict[PoolNeed, str] = {}
+    refused: ForbiddenError | None = None
     if mapped.survey is None and not mapped.no_map:
         lacking["redis"] = _why_unread(mapped)
     neighbours: tuple[CachePool, ...] = ()
@@ -148,10 +151,11 @@ def _look(api: Api, pool: CachePool, mapped: _Mapped) -> Look:
         try:
             neighbours, strangers = _around(api, pool, ALL)
         except ForbiddenError as error:
+            refused = error
             lacking["neighbours"] = error.message
             neighbours, strangers = _around(api, pool, pool.namespace)
     nodes = mapped.survey.facts.nodes if mapped.survey else ()
-    return Look(
+    look = Look(
         pool,
         nodes,
         no_map=mapped.no_map,
@@ -160,6 +164,7 @@ def _look(api: Api, pool: CachePool, mapped: _Mapped) -> Look:
         health=_health(api, {pod.node for pod in pool.pods if pod.node and not pod.ready}),
         lacking=lacking,
     )
+    return look, refused
 
 
 def _around(

@@ -52,9 +52,9 @@ def join(pool: CachePool, nodes: Sequence[Node], others: Iterable[PoolPod] = ())
     for node in nodes:
         host = _host(node)
         namesake = by_name.get(node.name)
-        pod = by_address.get(host)
-        if pod is None and namesake is not None and not namesake.places(pool.backend):
-            pod = namesake
+        known = namesake.places(pool.backend) if namesake else ()
+        is_namesake = namesake is not None and (host in known or not known)
+        pod = namesake if is_namesake else by_address.get(host)
         if pod is not None:
             matched.append((node, pod))
         elif host in strangers:
