@@ -27,6 +27,7 @@ from profiler.table import save
 from tests.kube import Server, fresh_namespace
 from tests.kube_pods import kubelet
 from tests.kvpool.event_publisher import numbered, publisher
+from tests.kvpool.k8s.cluster_pools import world_of
 from tests.kvpool.mooncake_servers import replay
 from tests.kvpool.test_find import write_tokenizer
 from tests.kvpool.test_placement import TWO
@@ -158,6 +159,9 @@ def test_example_runs(
             line, engine, request.getfixturevalue("kube"), tmp_path, cli, monkeypatch
         )
         return
+    if "kv pools" in line or "k8s:" in line:
+        pool_example(line, tmp_path, request.getfixturevalue("kube"), cli, monkeypatch)
+        return
     words = shlex.split(line.replace(ENGINE, engine))
     if "profile shard" in line:
         (work / "load.json").write_text(json.dumps(load_to_json(a_load(engine))))
@@ -230,6 +234,27 @@ def profile_in_cluster(
     allowed = {0, 3} if "profile load" in line else {0}
     assert outcome.code in allowed, outcome.err
     assert outcome.out
+
+
+def pool_example(
+    line: str,
+    tmp_path: Path,
+    kube: Server,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Run an example beside a cluster with a sound cache pool ``kvcache-cluster``."""
+    config = yaml.safe_load(kube.kubeconfig.read_text())
+    with fresh_namespace(kube) as namespace, redis_server(tmp_path) as server:
+        config["contexts"][0]["context"]["namespace"] = namespace
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        with connect(Access()) as api, world_of(api, server.port) as world:
+            world.name = "kvcache-cluster"
+            world.build()
+            place = f"127.0.0.1:{server.port}"
+            outcome = cli(*(word.replace(REDIS, place) for word in shlex.split(line)[1:]))
+    assert (outcome.code, bool(outcome.out)) == (0, True), outcome.err
 
 
 def mock_example(
