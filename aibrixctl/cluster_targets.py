@@ -44,6 +44,18 @@ class ClusterSender:
         return self.reached.place.to_json() | {"via": self.reached.via}
 
 
+def _without_repeats(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what says a line unless it was the last one: every probe waits for its pods."""
+    last: list[str] = []
+
+    def tell(text: str) -> None:
+        if last != [text]:
+            last[:] = [text]
+            say(text)
+
+    return tell
+
+
 @contextmanager
 def reached(
     config: ProfileConfig, wanted: InCluster, say: Callable[[str], None]
@@ -63,7 +75,7 @@ def reached(
                 continue
             way = reach(wanted.access, parse_ref(target.where), wanted.jobs, wanted.via)
             found = stack.enter_context(way)
-            senders[target.name] = ClusterSender(found, target.name, say)
+            senders[target.name] = ClusterSender(found, target.name, _without_repeats(say))
             targets.append(replace(target, via=found.via, notes=found.notes))
             models[target.name] = served_model(found.place, config.model or None)
         if len(set(models.values())) > 1:

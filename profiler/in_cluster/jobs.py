@@ -99,7 +99,7 @@ class LoadJobs:
         gate = Gate(self.api, run, self.namespace, labels)
         by_name = dict(zip((spec.name for spec in specs), shares, strict=True))
         self._store(f"{run}-load", config, labels, specs)
-        waiting(f"{len(specs)} pods to start")
+        waiting(f"{len(specs)} pods to start" if len(specs) > 1 else "a pod to start")
         collected = _Collected(config, gate, by_name)
         outcomes = run_all(
             self.api,
@@ -187,11 +187,15 @@ class _Collected:
 
     def take(self, outcome: Outcome) -> None:
         """Take how a pod ended; raises what it refused, and its loss before the start."""
-        part = self.by_name[outcome.name]
+        part, why = self.by_name[outcome.name], outcome.failure
         if outcome.document is not None:
-            self.recordings.append(self._recording(outcome.name, part, outcome.document))
-            return
-        reason = f"Job {outcome.name}: {outcome.failure}"
+            recording = self._recording(outcome.name, part, outcome.document)
+            if recording.complete:
+                self.recordings.append(recording)
+                return
+            # Nobody here stopped it: a node that is drained or a pod that is evicted.
+            why = "its pod was told to stop before the end"
+        reason = f"Job {outcome.name}: {why}"
         if len(self.by_name) > 1 and self.gate.start_unix_s() is not None:
             self.lost.append(LostShard(str(part), reason))
             return

@@ -91,7 +91,12 @@ def test_two_pods_send_one_load(
     assert not left(api)
 
 
+@pytest.mark.parametrize(
+    ("signum", "reason"), [(signal.SIGKILL, "Evicted"), (signal.SIGTERM, "told to stop")]
+)
 def test_a_lost_pod_is_named_and_the_load_is_partial(
+    signum: int,
+    reason: str,
     cli_json: Cli,
     api: Api,
     kube: Server,
@@ -101,27 +106,27 @@ def test_a_lost_pod_is_named_and_the_load_is_partial(
     tmp_path: Path,
 ) -> None:
     with kubelet(kube, namespace, tmp_path) as node:
-        evictor = threading.Thread(target=evict_under_load, args=(api, node))
+        evictor = threading.Thread(target=evict_under_load, args=(api, node, signum))
         evictor.start()
         body = cli_json(*load("--shards", "2", "--duration", "5s", *reach))
         evictor.join()
     assert (body["status"], body["exit_code"]) == ("partial", 3)
     (lost,) = body["data"]["lost_shards"]
     assert lost["shard"] == "2 of 2"
-    assert "Evicted" in lost["reason"]
+    assert reason in lost["reason"]
     assert body["data"]["requests"]["completed"] == 50
     assert body["data"]["complete"] is False
     assert "shard 2 of 2 was lost under way" in body["errors"][0]["message"]
     assert not left(api)
 
 
-def evict_under_load(api: Api, node: Kubelet) -> None:
+def evict_under_load(api: Api, node: Kubelet, signum: int) -> None:
     """Evict the pod of the second part once the load has begun."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         starts = [one for one in api.list(CONFIG_MAP) if one["metadata"]["name"].endswith("-start")]
         if starts and time.time() > float(starts[0]["data"]["start_unix_s"]) + 1:
-            node.end(next(job for job in node.pods if job.endswith("-2")))
+            node.end(next(job for job in node.pods if job.endswith("-2")), signum=signum)
             return
         time.sleep(0.05)
 
