@@ -8,7 +8,14 @@ import typer
 from aibrixctl.choices import one_of
 from aibrixctl.command import command, session
 from aibrixctl.result import Result, waiting_stopped
-from aibrixctl.shared_options import CaFile, Endpoint, Insecure, ReadyTimeout, TokenFile
+from aibrixctl.shared_options import (
+    CaFile,
+    Endpoint,
+    Insecure,
+    ReadyTimeout,
+    Shards,
+    TokenFile,
+)
 from aibrixctl.signals import StopFlag, interruptible
 
 if TYPE_CHECKING:
@@ -143,6 +150,7 @@ def load(
         str | None,
         typer.Option("--extra-body", metavar="JSON", help="Fields added to every request."),
     ] = None,
+    shards: Shards = 1,
 ) -> Result:
     """Put one load on a streaming completions server and report its latency and throughput.
 
@@ -158,6 +166,10 @@ def load(
 
     Prompts differ from each other and from those of earlier runs in their first block, so a
     prefix cache does not help, and have the length asked for as the server counts it.
+
+    --shards sends parts of one schedule from several processes that start at one agreed moment;
+    the figures are read from all observations together. When a shard is lost under way, it is
+    named and the result is partial: exit 3.
 
     When a delay of the client itself could have moved a reported percentile by more than 5% (and
     0.5 ms), or it did not deliver the load, the result is not certified: exit 3.
@@ -198,13 +210,13 @@ def load(
         extra_body=parse_body(extra_body),
     )
     with interruptible() as stop:
-        return _run(config, slos, stop)
+        return _run(config, slos, shards, stop)
 
 
-def _run(config: "LoadConfig", slos: "tuple[Slo, ...]", stop: StopFlag) -> Result:
+def _run(config: "LoadConfig", slos: "tuple[Slo, ...]", shards: int, stop: StopFlag) -> Result:
     from aibrixctl.load_result import result_of
     from profiler.errors import EngineUnreachableError
-    from profiler.load import run_load
+    from profiler.load.shards import run_sharded
 
     with session().reporter.progress("load") as bar:
 
@@ -216,7 +228,7 @@ def _run(config: "LoadConfig", slos: "tuple[Slo, ...]", stop: StopFlag) -> Resul
                 bar.update(now.completed + now.failed, config.num_prompts, text)
 
         try:
-            run: LoadRun = run_load(config, stop=stop, on_progress=on_progress)
+            run: LoadRun = run_sharded(config, shards, stop=stop, on_progress=on_progress)
         except EngineUnreachableError:
             if not stop.is_set():
                 raise
