@@ -1,9 +1,10 @@
 """Run the tool's own commands in the cluster, as Jobs whose results come back as documents."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,6 +135,7 @@ def run_all(
     """
     within = namespace or api.namespace
     queue, running = list(reversed(specs)), dict[str, float]()
+    made: list[JobSpec] = []
     selector = f"{documents.RUN_LABEL}={specs[0].run}"
     troubles = _Troubles(api, within, selector, waiting)
     try:
@@ -141,6 +143,7 @@ def run_all(
         for event in follower:
             while queue and len(running) < parallel:
                 spec = queue.pop()
+                made.append(spec)
                 _create(api, manifest(spec, within))
                 running[spec.name] = time.monotonic() + spec.deadline_s + grace_s
             if event is not None and event.object["metadata"]["name"] in running:
@@ -154,7 +157,10 @@ def run_all(
             if not queue and not running:
                 return
     finally:
-        remove(api, specs, within)
+        refused = isinstance(sys.exception(), ForbiddenError)
+        # Who may not create or follow Jobs may not be able to remove them; the first error counts.
+        with suppress(ForbiddenError) if refused else nullcontext():
+            remove(api, made, within)
 
 
 def _create(api: Api, job: Object) -> None:
@@ -172,6 +178,8 @@ def _create(api: Api, job: Object) -> None:
 
 def remove(api: Api, specs: Sequence[JobSpec], namespace: str) -> None:
     """Remove the Jobs of a run, and the documents that no Job owned."""
+    if not specs:
+        return
     for spec in specs:
         api.delete(JOB, spec.name, namespace)
     selector = f"{documents.RUN_LABEL}={specs[0].run}"

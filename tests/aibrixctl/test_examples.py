@@ -14,10 +14,15 @@ import pytest
 import redis
 
 from aibrixctl.tree import function_of, leaves
+from cluster.access import Access, connect
 from mockfail import native, state_file
 from mockfail.nodes import node
 from mockfail.state import State
 from profiler.table import save
+from tests.kube import Server
+from tests.kube_nodes import Mocks, nodes
+from tests.kube_nodes import node as cluster_node
+from tests.kube_pods import kubelet
 from tests.kvpool.event_publisher import numbered, publisher
 from tests.kvpool.mooncake_servers import replay
 from tests.kvpool.test_find import write_tokenizer
@@ -128,7 +133,11 @@ def test_example_runs(
     tmp_path: Path,
     cli: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
+    if line.startswith(("aibrixctl diagnose cluster", "aibrixctl diagnose fleet")):
+        cluster_example(line, tmp_path, cli, monkeypatch, request.getfixturevalue("kube"))
+        return
     work = tmp_path / "work"
     shutil.copytree(prepared, work)
     monkeypatch.chdir(work)
@@ -186,3 +195,25 @@ def mock_example(
             assert (outcome.code, bool(outcome.out)) == (0, True), outcome.err
     finally:
         assert cli("mock-fail", "stop", "--all").code == 0
+
+
+def cluster_example(
+    line: str,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    server: Server,
+) -> None:
+    """Run an example in a cluster of one healthy node, which has two simulated GPUs."""
+    monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
+    mocks = Mocks(tmp_path / "mocks")
+    mocks.set("gpu-1")
+    with (
+        connect(Access(str(server.kubeconfig), namespace="default")) as api,
+        nodes(api, cluster_node("gpu-1")),
+        kubelet(server, "default", tmp_path, environment=mocks.environment),
+    ):
+        outcome = cli(*shlex.split(line)[1:])
+    # What other tests leave in their namespaces may be blocked.
+    assert outcome.code in ({0, 10} if "fleet" in line else {0}), outcome.err
+    assert outcome.out
