@@ -20,8 +20,6 @@ URL = "k8s:configmap/"
 JOB_NAME, JOB_UID = "AIBRIXCTL_JOB_NAME", "AIBRIXCTL_JOB_UID"
 RUN_LABEL, RUN = "aibrixctl/run", "AIBRIXCTL_RUN"
 """Label of all that belongs to one run, and the variable that tells a pod of it."""
-_PATIENCE_S = 60.0
-"""Of a pod with its result in hand: a server that is away then comes back."""
 _PART_BYTES = 700 * 1024
 """Of packed data; as base64 it stays below the 1 MiB that an object may have."""
 
@@ -83,13 +81,12 @@ def deliver(url: str, data: bytes, environment: Mapping[str, str] = os.environ) 
         ClusterError: the server refuses or fails.
     """
     from cluster.access import connect
-    from cluster.transport import Limits
+    from cluster.transport import PATIENT
 
     namespace, _, name = url.removeprefix(URL).rpartition("/")
     job, uid, run = (environment.get(variable) for variable in (JOB_NAME, JOB_UID, RUN))
     owners = [{"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": uid}]
-    limits = Limits(first_s=_PATIENCE_S, retry_s=_PATIENCE_S) if run else None
-    with connect(limits=limits) as api:
+    with connect(limits=PATIENT) as api:
         store(
             api,
             name,

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,10 +116,10 @@ def run_all(
     stop: threading.Event | None = None,
     grace_s: float = 30.0,
     waiting: Callable[[Mapping[str, str]], None] = lambda _: None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Run Jobs of one run, at most ``parallel`` at a time, and yield how each ended.
 
-    All that was made is removed in the end, however it comes.
+    All that was made is removed in the end, however it comes: close what is not read to its end.
 
     Args:
         api: the cluster.

@@ -1,5 +1,6 @@
 """``aibrixctl diagnose cluster``: every accelerator node, and what follows from it."""
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -222,8 +223,9 @@ def _scan(api: "Api", selector: str, pods: "PodOptions", parallel: int, stop: St
         )
     reporter, reports = session().reporter, []
     reporter.detail(f"{len(nodes)} nodes, at most {parallel} at a time")
-    with reporter.progress("diagnosing", len(nodes)) as bar:
-        for report in scan(api, nodes, pods, parallel=parallel, stop=stop, waiting=_tell_waiting):
+    reading = scan(api, nodes, pods, parallel=parallel, stop=stop, waiting=_tell_waiting)
+    with reporter.progress("diagnosing", len(nodes)) as bar, closing(reading):
+        for report in reading:
             reports.append(report)
             bar.update(len(reports), text=f"{report.node}: {report.verdict}")
     reports.sort(key=lambda one: one.node)

@@ -39,7 +39,7 @@ class Marked:
 
     Attributes:
         node: its name.
-        changes: what changes.
+        changes: what changed; with an error, what had by then.
         left: why it stays in service although it should go, or closed although it was asked back.
         error: why it was not done, or not to the end.
     """
@@ -110,18 +110,22 @@ def write_condition(
     return version if dry_run else str(after["metadata"]["resourceVersion"])
 
 
-def in_words(condition: Mapping[str, Any] | None) -> str:
-    """Return a condition in a few words."""
+def condition_change(node: Node, condition: Mapping[str, Any] | None) -> Change:
+    """Return what writing a condition changes."""
+    return Change("condition", _in_words(node.condition), _in_words(condition))
+
+
+def _in_words(condition: Mapping[str, Any] | None) -> str:
     return "none" if condition is None else f"{condition.get('status')} ({condition.get('reason')})"
 
 
-def service_changes(node: Node, *, cordoned: bool, tainted: bool) -> tuple[Change, ...]:
+def service_changes(node: Node, *, cordoned: bool, tainted: bool) -> dict[str, Change]:
     """Return what opening or closing a node changes."""
-    changes = []
+    changes = {}
     if cordoned != node.cordoned:
         words = ("open", "cordoned")
-        changes.append(Change("cordon", words[node.cordoned], words[cordoned]))
+        changes["cordon"] = Change("cordon", words[node.cordoned], words[cordoned])
     if tainted != node.tainted:
         words = ("none", "{key}={value}:{effect}".format_map(TAINT))
-        changes.append(Change("taint", words[node.tainted], words[tainted]))
-    return tuple(changes)
+        changes["taint"] = Change("taint", words[node.tainted], words[tainted])
+    return changes

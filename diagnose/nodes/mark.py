@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from accelerators.documents import timestamp
@@ -14,8 +15,8 @@ from diagnose.nodes.changes import (
     Change,
     Marked,
     again_on_conflict,
+    condition_change,
     current,
-    in_words,
     service_changes,
     write_condition,
     write_service,
@@ -69,19 +70,29 @@ def mark(
     for report in sorted(reports, key=lambda one: (-one.fatal, -len(one.faults), one.node)):
         if stop is not None and stop.is_set():
             return
+        done: dict[str, Change] = {}
+        attempt = partial(_mark, api, report, policy, gone, done, dry_run=dry_run)
         try:
-            marked = again_on_conflict(
-                lambda report=report: _mark(api, report, policy, gone, dry_run=dry_run)  # type: ignore[misc]
-            )
+            left = again_on_conflict(attempt)
         except ForbiddenError as error:  # so it would be for all others
-            yield Marked(report.node, error=error)
+            yield Marked(report.node, tuple(done.values()), error=error)
             return
         except ToolError as error:
-            marked = Marked(report.node, error=error)
-        yield marked
+            yield Marked(report.node, tuple(done.values()), error=error)
+        else:
+            yield Marked(report.node, tuple(done.values()), left)
 
 
-def _mark(api: Api, report: NodeReport, policy: Policy, gone: set[str], *, dry_run: bool) -> Marked:
+def _mark(
+    api: Api,
+    report: NodeReport,
+    policy: Policy,
+    gone: set[str],
+    done: dict[str, Change],
+    *,
+    dry_run: bool,
+) -> str | None:
+    """Do one node, note in ``done`` what has been written, and return why it is left, if it is."""
     node, out, left = _decided(api, report, policy, gone)
     record = records.parse(node.name, node.record)
     back = policy.return_healed and report.verdict == "healthy"
@@ -89,12 +100,6 @@ def _mark(api: Api, report: NodeReport, policy: Policy, gone: set[str], *, dry_r
     tainted = node.tainted or (out and policy.how == "taint")
     if back:
         cordoned, tainted = cordoned and not record.cordon, tainted and not record.taint
-    now = timestamp()
-    condition = condition_for(report, node.condition, now)
-    changes = service_changes(node, cordoned=cordoned, tainted=tainted)
-    if not says_the_same(node.condition, condition):
-        told = Change("condition", in_words(node.condition), in_words(condition))
-        changes = (told, *changes)
     version = write_service(
         api,
         node,
@@ -103,11 +108,16 @@ def _mark(api: Api, report: NodeReport, policy: Policy, gone: set[str], *, dry_r
         tainted=tainted,
         dry_run=dry_run,
     )
-    write_condition(api, node.name, version, condition, dry_run=dry_run)
-    write_events(api, report, now, dry_run=dry_run)
+    done |= service_changes(node, cordoned=cordoned, tainted=tainted)
     if out:
         gone.add(node.name)
-    return Marked(node.name, changes, left)
+    now = timestamp()
+    condition = condition_for(report, node.condition, now)
+    write_condition(api, node.name, version, condition, dry_run=dry_run)
+    if not says_the_same(node.condition, condition):
+        done["condition"] = condition_change(node, condition)
+    write_events(api, report, now, dry_run=dry_run)
+    return left
 
 
 def _decided(

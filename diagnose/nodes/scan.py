@@ -2,7 +2,8 @@
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 
 from cluster.api import Api
 from cluster.jobs import JobSpec, run_all
@@ -20,8 +21,8 @@ def scan(
     stop: threading.Event | None = None,
     grace_s: float = 30.0,
     waiting: Callable[[Mapping[str, str]], None] = lambda _: None,
-) -> Iterator[NodeReport]:
-    """Yield the report of each node as it comes; the Jobs are gone in the end, however it comes.
+) -> Generator[NodeReport, None, None]:
+    """Yield the report of each node as it comes; close it, and its Jobs go.
 
     Args:
         api: the cluster; the Jobs run in the connection's namespace.
@@ -55,9 +56,10 @@ def scan(
         grace_s=grace_s,
         waiting=lambda found: waiting({by_job[job].name: why for job, why in found.items()}),
     )
-    for outcome in outcomes:
-        node = by_job[outcome.name]
-        if outcome.document is None:
-            yield unanswered(node, outcome.failure or "no reason given")
-        else:
-            yield parse(node, outcome.document)
+    with closing(outcomes):
+        for outcome in outcomes:
+            node = by_job[outcome.name]
+            if outcome.document is None:
+                yield unanswered(node, outcome.failure or "no reason given")
+            else:
+                yield parse(node, outcome.document)

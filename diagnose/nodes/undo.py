@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from accelerators.errors import ToolError
 from cluster.api import Api
@@ -12,8 +13,8 @@ from diagnose.nodes.changes import (
     Change,
     Marked,
     again_on_conflict,
+    condition_change,
     current,
-    in_words,
     service_changes,
     write_condition,
     write_service,
@@ -42,30 +43,33 @@ def undo(
     for name in [node.name for node in read(api, labels) if node.record is not None]:
         if stop is not None and stop.is_set():
             return
+        done: dict[str, Change] = {}
         try:
-            yield again_on_conflict(lambda name=name: _undo(api, name, dry_run=dry_run))  # type: ignore[misc]
+            left = again_on_conflict(partial(_undo, api, name, done, dry_run=dry_run))
         except ForbiddenError as error:
-            yield Marked(name, error=error)
+            yield Marked(name, tuple(done.values()), error=error)
             return
         except ToolError as error:
-            yield Marked(name, error=error)
+            yield Marked(name, tuple(done.values()), error=error)
+        else:
+            yield Marked(name, tuple(done.values()), left)
 
 
-def _undo(api: Api, name: str, *, dry_run: bool) -> Marked:
+def _undo(api: Api, name: str, done: dict[str, Change], *, dry_run: bool) -> str | None:
+    """Undo one node, note in ``done`` what has been written, and return why it stays closed."""
     node = current(api, name)
     record = records.parse(name, node.record)
     left = None
     reopens = record.cordon and node.cordoned
     if reopens and not node.cordoned_by_us:
         reopens, left = False, "someone else has cordoned it since"
-    cordoned = node.cordoned and not reopens
-    tainted = node.tainted and not record.taint
-    changes = service_changes(node, cordoned=cordoned, tainted=tainted)
     version = node.version
     if record.condition and node.condition != record.condition_before:
         before = record.condition_before
-        changes = (Change("condition", in_words(node.condition), in_words(before)), *changes)
         version = write_condition(api, name, version, before, dry_run=dry_run)
+        done["condition"] = condition_change(node, before)
+    cordoned = node.cordoned and not reopens
+    tainted = node.tainted and not record.taint
     write_service(
         api,
         replace(node, version=version),
@@ -74,4 +78,5 @@ def _undo(api: Api, name: str, *, dry_run: bool) -> Marked:
         tainted=tainted,
         dry_run=dry_run,
     )
-    return Marked(name, changes, left)
+    done |= service_changes(node, cordoned=cordoned, tainted=tainted)
+    return left

@@ -268,7 +268,7 @@ def test_the_account_of_the_pods_needs_to_write_config_maps_only(
         body = cli_json("diagnose", "cluster", "--kubeconfig", str(own), "--apply", "taint")
         assert body["exit_code"] == 10, body["errors"]
         assert [one["what"] for one in body["data"]["changed"][0]["changes"]] == [
-            "condition", "taint",
+            "taint", "condition",
         ]  # fmt: skip
         body = cli_json("diagnose", "cluster", "--kubeconfig", str(own), "--undo")
         assert body["exit_code"] == 0

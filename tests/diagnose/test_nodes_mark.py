@@ -250,6 +250,31 @@ def test_a_node_that_changes_meanwhile_is_read_anew(
 
 
 @pytest.mark.usefixtures("three")
+def test_what_was_done_before_a_conflict_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node changes between the two writes of it, on the way there and back."""
+    whole = Api.patch
+    count = 0
+
+    def meanwhile(self: Api, *args: Any, **more: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 2:
+            whole(self, NODE, "gpu-2", {"metadata": {"annotations": {"other": str(count)}}})
+        return whole(self, *args, **more)
+
+    monkeypatch.setattr(Api, "patch", meanwhile)
+    (marked,) = mark(api, [FATAL], policy())
+    assert count == 3
+    assert {change.what for change in marked.changes} == {"cordon", "condition"}
+    count = 0
+    (undone,) = undo(api)
+    assert count == 3
+    assert {change.what for change in undone.changes} == {"cordon", "condition"}
+    assert "unschedulable" not in spec(api, "gpu-2")
+    assert condition(api, "gpu-2") is None
+
+
+@pytest.mark.usefixtures("three")
 def test_says_which_right_is_missing_and_stops(kube: Server, api: Api) -> None:
     from cluster.access import Access, connect
 
