@@ -98,8 +98,9 @@ def _of_data(node: Node, data: Mapping[str, Any]) -> NodeReport:
     if blind:
         why = f"{blind[0].code}: the container was not given the driver"
     elif left_open:
-        why = f"{len(left_open)} checks could not run, such as {left_open[0]['check']}: "
-        why += left_open[0]["reason"]
+        checks = "1 check" if len(left_open) == 1 else f"{len(left_open)} checks"
+        first = left_open[0]
+        why = f"{checks} could not run, such as {first['check']}: {first['reason']}"
     verdict: Verdict = "faults" if report.faults else "unknown" if why else "healthy"
     return replace(report, verdict=verdict, why=why)
 

@@ -1,5 +1,6 @@
 """What a scan changes on nodes of a real API server, and what an undo takes back."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -253,13 +254,14 @@ def test_a_node_that_changes_meanwhile_is_read_anew(
 def test_what_was_done_before_a_conflict_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The node changes between the two writes of it, on the way there and back."""
     whole = Api.patch
-    count = 0
+    count, numbers = 0, itertools.count()
 
     def meanwhile(self: Api, *args: Any, **more: Any) -> Any:
         nonlocal count
         count += 1
         if count == 2:
-            whole(self, NODE, "gpu-2", {"metadata": {"annotations": {"other": str(count)}}})
+            text = str(next(numbers))
+            whole(self, NODE, "gpu-2", {"metadata": {"annotations": {"other": text}}})
         return whole(self, *args, **more)
 
     monkeypatch.setattr(Api, "patch", meanwhile)
