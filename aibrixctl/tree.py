@@ -68,10 +68,16 @@ TREE = Branch(
         "diagnose": Branch(
             "Find what is wrong with GPUs and NPUs, how bad it is and what to do.",
             {
+                "cluster": Leaf(
+                    "diagnose_cluster:cluster", "Diagnose every accelerator node of a cluster."
+                ),
                 "engine": Leaf(
                     "diagnose_engine:engine", "Find what is wrong with a serving engine."
                 ),
                 "explain": Leaf("diagnose:explain", "Explain a finding, an XID, an Ascend code."),
+                "fleet": Leaf(
+                    "diagnose_fleet:fleet", "Show what serves models in a cluster, and its blocks."
+                ),
                 "list-checks": Leaf("diagnose:list_checks", "List the checks."),
                 "watch": Leaf("diagnose_watch:watch", "Report what changes, as JSON Lines."),
             },

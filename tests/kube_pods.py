@@ -27,6 +27,8 @@ from tests.kube import Server
 Status = Mapping[str, Any]
 Rule = Callable[[Object], Status | None]
 """From a Job to the status that its pod stays in instead of running; None to run it."""
+Environment = Callable[[Object], Mapping[str, str]]
+"""From a Job to more variables of its pod, such as those that simulate its node's GPUs."""
 
 
 def unschedulable(message: str = "0/3 nodes are available") -> Status:
@@ -88,7 +90,7 @@ class Kubelet:
     folder: Path
     account: Path
     rule: Rule
-    environment: Mapping[str, str]
+    environment: Environment
     jobs: dict[str, Object] = field(default_factory=dict)
     pods: dict[str, Pod] = field(default_factory=dict)
     outputs: dict[str, Path] = field(default_factory=dict)
@@ -156,7 +158,7 @@ class Kubelet:
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
             "KUBECONFIG": str(self.account),
-            **self.environment,
+            **self.environment(job),
         }
         for variable in container.get("env", []):
             value = variable.get("value", "")
@@ -239,7 +241,7 @@ def kubelet(
     *,
     account: Path | None = None,
     rule: Rule = lambda job: None,
-    environment: Mapping[str, str] | None = None,
+    environment: Environment = lambda job: {},
 ) -> Iterator[Kubelet]:
     """Run the Jobs of a namespace for the block; all processes are gone at its end.
 
@@ -249,9 +251,9 @@ def kubelet(
         folder: for the output of the pods.
         account: kubeconfig that the pods use; the administrator's by default.
         rule: which pods do not run, and why.
-        environment: more variables for every pod, such as those that simulate a node's GPUs.
+        environment: more variables for a pod, such as those that simulate its node's GPUs.
     """
-    one = Kubelet(server, namespace, folder, account or server.kubeconfig, rule, environment or {})
+    one = Kubelet(server, namespace, folder, account or server.kubeconfig, rule, environment)
     thread = threading.Thread(target=one.run, name="kubelet")
     thread.start()
     try:

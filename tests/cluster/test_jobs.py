@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from cluster.access import connect
 from cluster.api import Api
 from cluster.jobs import JobSpec, run_all
-from cluster.kinds import CONFIG_MAP, JOB
-from tests.kube import Server
+from cluster.kinds import CONFIG_MAP, JOB, POD
+from tests.kube import Server, api_server
 from tests.kube_pods import kubelet, no_image, unschedulable
 
 
@@ -64,3 +65,60 @@ def test_a_pod_past_its_deadline_is_named(
         (outcome,) = run_all(api, [job], parallel=1)
     assert outcome.document is None
     assert "DeadlineExceeded" in str(outcome.failure)
+
+
+def test_a_refusal_by_admission_is_told(
+    kube: Server, api: Api, namespace: str, tmp_path: Path
+) -> None:
+    """The Job controller says in an Event why it can't create a pod, and nowhere else."""
+    told, stop = [], threading.Event()
+
+    def waiting(by_job) -> None:
+        told.append(dict(by_job))
+        stop.set()
+
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "a.1"},
+        "involvedObject": {"kind": "Job", "name": "a", "namespace": namespace},
+        "reason": "FailedCreate",
+        "type": "Warning",
+        "message": 'pods "a-x" is forbidden: violates PodSecurity "baseline": privileged',
+    }
+    api.create(event)
+    assert not list(run_all(api, [spec("a")], parallel=1, stop=stop, waiting=waiting))
+    assert told == [{"a": f"FailedCreate: {event['message']}"}]
+    assert not left(api)
+
+
+def test_why_a_pod_waited_is_remembered_when_its_deadline_takes_it_away(
+    api: Api, kube: Server, namespace: str, tmp_path: Path
+) -> None:
+    failed = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "late"}
+
+    def waiting(by_job) -> None:
+        """Do what the Job controller does at the deadline, once the pod's trouble was seen."""
+        if by_job:
+            for pod in list(api.list(POD)):
+                api.delete(POD, pod["metadata"]["name"])
+            api.patch(JOB, "a", {"status": {"conditions": [failed]}}, subresource="status")
+
+    with kubelet(kube, namespace, tmp_path, rule=lambda job: no_image()):
+        (outcome,) = run_all(api, [spec("a")], parallel=1, waiting=waiting)
+    assert outcome.failure == "ImagePullBackOff: image not found"
+
+
+def test_jobs_outlive_a_restart_of_the_server(tmp_path: Path) -> None:
+    with (
+        api_server(tmp_path, crds=False) as server,
+        connect(server.access) as api,
+        kubelet(server, "default", tmp_path),
+    ):
+        specs = [spec(name) for name in ("a", "b", "c")]
+        outcomes = run_all(api, specs, parallel=1)
+        found = [next(outcomes)]
+        server.restart()
+        found += outcomes
+        assert [one.failure for one in found] == [None] * 3
+        assert not left(api)
