@@ -41,8 +41,9 @@ def write_node(
     cordoned: bool = False,
     ready: str | None = "True",
     healthy: str | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> None:
-    labels = {} if product is None else {label: product}
+    labels = dict(labels or {}) | ({} if product is None else {label: product})
     head = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
     api.create(head | {"spec": {"unschedulable": True} if cordoned else {}})
     conditions = [

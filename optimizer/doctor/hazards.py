@@ -9,7 +9,8 @@ TRACING_OFF = Hazard(
     "AIBrix's optimizer learns of traffic only from what the gateway writes to Redis, and that is "
     "off by default. Without it the optimizer knows no load and recommends the minimum.",
     "set AIBRIX_GPU_OPTIMIZER_TRACING_FLAG=true on the gateway: kubectl -n aibrix-system set env "
-    "deployment/aibrix-gateway-plugins AIBRIX_GPU_OPTIMIZER_TRACING_FLAG=true",
+    "deployment/aibrix-gateway-plugins AIBRIX_GPU_OPTIMIZER_TRACING_FLAG=true; where it is set, "
+    "send a request through the gateway, and see in its log whether it reaches this Redis",
 )
 TRACING_STALE = Hazard(
     "AS-TRACING-STALE",

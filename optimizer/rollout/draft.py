@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cluster.api import FIELD_MANAGER as OURS
 from cluster.api import Api, Object
 from cluster.diff import Difference, differences
+from cluster.errors import ConflictError
 from cluster.kinds import DEPLOYMENT, KINDS, POD_AUTOSCALER, STORM_SERVICE
 from optimizer.fleet.workloads import Workload, match
 from optimizer.plan import Plan
@@ -20,7 +22,7 @@ from optimizer.rollout.errors import ChangedError, RefusedError
 from optimizer.rollout.step import Ref, Step
 
 Target = Literal["deployment", "podautoscaler", "stormservice"]
-TARGETS: tuple[Target, ...] = ("deployment", "podautoscaler", "stormservice")
+_TRIES = 8
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,14 @@ def _workloads(
     api: Api, plan: Plan, target: Target, named: Mapping[str, str]
 ) -> dict[str, Workload]:
     """Return the workload of every type that has one; those planned at 0 may have none."""
-    if not named and "cluster" in plan.inputs:
-        recorded = plan.inputs["cluster"]["workloads"]
-        found = {k: _as_planned(api, body, plan.replicas[k]) for k, body in recorded.items()}
-    else:
-        found = dict(match(api, plan.replicas, plan.model, named).of_type)
+    seen = plan.inputs.get("cluster")
+    recorded = seen["workloads"] if seen else {}
+    found = {
+        kind: _as_planned(api, body, plan.replicas[kind])
+        for kind, body in recorded.items()
+        if kind not in named
+    }
+    found |= match(api, named if seen else plan.replicas, plan.model, named).of_type
     wanted = STORM_SERVICE if target == "stormservice" else DEPLOYMENT
     for kind, count in sorted(plan.replicas.items()):
         if kind not in found and count:
@@ -239,16 +244,30 @@ def _bounds(
 
 def _preview(api: Api, step: Step, notes: list[str]) -> tuple[Difference, ...]:
     """Return what the server says a step would change; note who else writes its fields."""
-    now = step.object.read(api)
-    for field in step.after:
-        others = [name for name in owners(now, "spec", field) if name != "aibrixctl"]
-        if others:
-            notes.append(
-                f"{step.object.title}: spec.{field} was set by {', '.join(others)}, which may set "
-                "it back when it next writes"
-            )
-        if any(map(is_autoscaler, others)) and step.object == step.workload:
-            notes.append(f"{step.object.title}: of these an autoscaler, but none is seen there now")
-    made = api.apply(step.body("after", now["metadata"]["resourceVersion"]), dry_run=True,
-                     force=True)  # fmt: skip
-    return differences(now, made)
+    for _ in range(_TRIES):
+        now = step.object.read(api)
+        if step.current(now) != dict(step.before):
+            break
+        try:
+            version = now["metadata"]["resourceVersion"]
+            made = api.apply(step.body("after", version), dry_run=True, force=True)
+        except ConflictError:
+            continue  # Only its status may have changed.
+        notes += _other_writers(step, now)
+        return differences(now, made)
+    raise ChangedError(
+        "rollout.contended",
+        f"{step.object.title} changes while it is read",
+        hint="find out what writes it",
+        target=step.object.title,
+    )
+
+
+def _other_writers(step: Step, now: Object) -> Iterator[str]:
+    others = sorted({name for field in step.after for name in owners(now, "spec", field)} - {OURS})
+    fields = " and ".join(f"spec.{field}" for field in step.after)
+    if others:
+        names = ", ".join(others)
+        yield f"{step.object.title}: {names} wrote {fields}, and may set it back"
+    if any(map(is_autoscaler, others)) and step.object == step.workload:
+        yield f"{step.object.title}: one of these is an autoscaler, but none is seen there now"

@@ -91,6 +91,33 @@ def test_refuses_what_is_not_as_the_plan_saw_it(api: Api) -> None:
         draft(api, plan)
 
 
+def test_what_is_named_is_read_anew_and_the_rest_is_as_planned(api: Api) -> None:
+    for name in ("a", "b", "spare"):
+        api.create(fleet.deployment(name, 4))
+    plan = planned(api, {"a": 2, "b": 3})
+    found = draft(api, plan, named={"a": "spare"})
+    assert [step.object.name for step in found.steps] == ["spare", "b"]
+    api.patch(DEPLOYMENT, "b", {"spec": {"replicas": 6}})
+    with pytest.raises(ChangedError, match="4 replicas then, 6 now"):
+        draft(api, plan, named={"a": "spare"})
+
+
+def test_a_status_that_changes_meanwhile_is_no_conflict(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.create(fleet.deployment("a", 4))
+    apply, disturbed = Api.apply, iter(range(3))
+
+    def contended(own: Api, obj: Any, **more: Any) -> Any:
+        if (number := next(disturbed, None)) is not None:
+            own.patch(DEPLOYMENT, "a", {"metadata": {"annotations": {"n": str(number)}}})
+        return apply(own, obj, **more)
+
+    monkeypatch.setattr(Api, "apply", contended)
+    assert draft(api, plan_of({"a": 2})).changes
+    assert next(disturbed, None) is None
+
+
 def test_names_the_autoscaler_that_would_undo_it(api: Api) -> None:
     api.create(fleet.deployment("a", 4))
     api.create(fleet.deployment("b", 1))
@@ -116,9 +143,9 @@ def test_names_the_autoscaler_that_would_undo_it(api: Api) -> None:
 
 def test_says_who_else_sets_the_replicas(api: Api) -> None:
     api.apply(fleet.deployment("a", 4), manager="argocd")
-    assert "spec.replicas was set by argocd" in draft(api, plan_of({"a": 2})).notes[0]
+    assert "argocd wrote spec.replicas" in draft(api, plan_of({"a": 2})).notes[0]
     api.apply(fleet.deployment("b", 4), manager="aibrix-controller-manager")
-    assert "of these an autoscaler" in draft(api, plan_of({"b": 2})).notes[1]
+    assert "one of these is an autoscaler" in draft(api, plan_of({"b": 2})).notes[1]
 
 
 @pytest.mark.parametrize(
