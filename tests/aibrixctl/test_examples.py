@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 import redis
+import yaml
 
 from aibrixctl.tree import function_of, leaves
-from cluster.access import connect
+from cluster.access import Access, connect
 from cluster.kinds import DEPLOYMENT, NAMESPACE
 from mockfail import native, state_file
 from mockfail.nodes import node
@@ -22,8 +23,9 @@ from mockfail.state import State
 from profiler.table import save
 from tests import fleet
 from tests.controllers import controllers
-from tests.kube import Server
+from tests.kube import Server, fresh_namespace
 from tests.kvpool.event_publisher import numbered, publisher
+from tests.kvpool.k8s.cluster_pools import world_of
 from tests.kvpool.mooncake_servers import replay
 from tests.kvpool.test_find import write_tokenizer
 from tests.kvpool.test_placement import TWO
@@ -170,6 +172,9 @@ def test_example_runs(
     if line.startswith("aibrixctl mock-fail"):
         mock_example(line, tmp_path, cli, monkeypatch)
         return
+    if "kv pools" in line or "k8s:" in line:
+        pool_example(line, tmp_path, request.getfixturevalue("kube"), cli, monkeypatch)
+        return
     words = shlex.split(line.replace(ENGINE, engine))
     if REDIS in line:
         with redis_server(tmp_path) as server:
@@ -197,6 +202,27 @@ def test_example_runs(
         allowed = {10}  # one of the two nodes has a range that runs backwards
     assert outcome.code in allowed, outcome.err
     assert outcome.out
+
+
+def pool_example(
+    line: str,
+    tmp_path: Path,
+    kube: Server,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Run an example beside a cluster with a sound cache pool ``kvcache-cluster``."""
+    config = yaml.safe_load(kube.kubeconfig.read_text())
+    with fresh_namespace(kube) as namespace, redis_server(tmp_path) as server:
+        config["contexts"][0]["context"]["namespace"] = namespace
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        with connect(Access()) as api, world_of(api, server.port) as world:
+            world.name = "kvcache-cluster"
+            world.build()
+            place = f"127.0.0.1:{server.port}"
+            outcome = cli(*(word.replace(REDIS, place) for word in shlex.split(line)[1:]))
+    assert (outcome.code, bool(outcome.out)) == (0, True), outcome.err
 
 
 def mock_example(
