@@ -19,11 +19,16 @@ _SOURCES = {
 
 def draw(console: "Console", plan: "Plan", *, wide: bool) -> None:
     """Print the mix, its cost and bound, comparisons, routing and limits."""
+    from aibrixctl.plan_cluster_view import cluster_lines
     from aibrixctl.render import table_of
 
     console.print(_title(plan), style="bold")
     console.print(_source(plan))
     console.print()
+    for line in cluster_lines(plan.inputs):
+        console.print(line)
+    if "cluster" in plan.inputs:
+        console.print()
     console.print(table_of(_mix(plan)))
     console.print()
     console.print(_cost(plan), style="bold")

@@ -55,6 +55,8 @@ TREE = Branch(
             {
                 "plan": Leaf("optimize:plan", "Find the cheapest mix within the SLO."),
                 "show": Leaf("optimize:show_plan", "Draw a plan."),
+                "apply": Leaf("optimize_apply:apply", "Bring a cluster to a plan."),
+                "doctor": Leaf("optimize_doctor:doctor", "Find why an autoscaler does not move."),
                 "report": Leaf("optimize_report:report", "Write an HTML report of a plan."),
                 "workload": Branch(
                     "Read, draw and make workloads.",

@@ -51,6 +51,9 @@ EVENT = Kind("", "v1", "events", "Event")
 SERVICE_ACCOUNT = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
 REPLICA_SET = Kind("apps", "v1", "replicasets", "ReplicaSet")
+HORIZONTAL_POD_AUTOSCALER = Kind(
+    "autoscaling", "v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler"
+)
 JOB = Kind("batch", "v1", "jobs", "Job")
 CRD = Kind(
     "apiextensions.k8s.io",

@@ -1,5 +1,6 @@
 """Requests to an API server: signed in, with timeouts, back-off, and errors that name the deed."""
 
+import gc
 import json
 import random
 import threading
@@ -100,8 +101,7 @@ class Transport:
             ClusterError: what the server refused, named by verb and resource.
         """
         with self._opened(deed, method, path, query, body, content_type, stream=False) as response:
-            answer: dict[str, Any] = json.loads(response.data)
-            return answer
+            return _parsed(response.data)
 
     @contextmanager
     def stream(
@@ -226,6 +226,22 @@ class Transport:
             hint="see whether `kubectl version` reaches it; choose another with --context",
             target=self.host,
         ) from error
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    """Return the JSON of an answer.
+
+    Cyclic garbage is not looked for meanwhile: JSON has none, and the search, begun time and again
+    while a page of a long list grows, takes three times what the parsing does.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        answer: dict[str, Any] = json.loads(text)
+        return answer
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _allow_unverified() -> None:

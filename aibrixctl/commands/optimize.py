@@ -1,11 +1,14 @@
 """``aibrixctl optimize plan | show``."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
+from aibrixctl.kube_options import Context, Kubeconfig, Namespace
+from aibrixctl.plan_cluster import Deployments
 from aibrixctl.result import Problem as Message
 from aibrixctl.result import Result
 from aibrixctl.signals import interruptible
@@ -26,6 +29,11 @@ _EXAMPLES = (
         "aibrixctl optimize plan --profiles profiles --workload trace.csv --rate 40 "
         "--available a10=8,l20=4 --headroom 20% --current l20=6",
         "at 40 requests/s, with the GPUs there are, against what runs now",
+    ),
+    (
+        "aibrixctl optimize plan --profiles profiles --workload trace.csv --current k8s "
+        "--namespace serving --out plan.json",
+        "with what runs in a cluster and the GPUs that are free there",
     ),
     ("aibrixctl optimize plan --problem melange.json -o json", "a Mélange configuration as it is"),
 )
@@ -94,8 +102,17 @@ def plan(
     ] = None,
     current: Annotated[
         list[str] | None,
-        typer.Option("--current", metavar="NAME=N,…", help="Replicas that run now, to compare."),
+        typer.Option(
+            "--current",
+            metavar="NAME=N,…|k8s",
+            help="Replicas that run now, to compare; k8s reads them, and the GPUs there are, from "
+            "the cluster.",
+        ),
     ] = None,
+    deployment: Deployments = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
     out_of_range: Annotated[
         str,
         typer.Option(
@@ -127,11 +144,18 @@ def plan(
     types; replicas are whole. The plan says which type serves which bucket, how busy each is,
     what the mix saves against single types, and how far from the cheapest possible it may be.
 
+    With --current k8s a type is the Deployment (or StormService) of its name, and available are
+    the GPUs that nodes of a type offer, less what pods of others request; nodes that are cordoned,
+    not ready or faulty (AcceleratorHealthy=False) do not count. --available wins over these.
+
     Exit code 11: no plan meets the limits; the message names what would.
     """
     from accelerators.errors import ToolError, UsageError
     from aibrixctl import quantities
     from aibrixctl.assignments import whole_numbers
+    from aibrixctl.kube_options import access
+    from aibrixctl.plan_cluster import assigned, from_cluster, noted, read_cluster
+    from aibrixctl.plan_cluster_view import cluster_lines
     from optimizer import plan as plans
     from optimizer.limits import apply
     from optimizer.planner import make_plan
@@ -143,7 +167,11 @@ def plan(
     limit_s = quantities.duration("--time-limit", time_limit)
     if limit_s <= 0:
         raise UsageError("option.time_limit", "--time-limit is 0; expected more than 0")
-    running = whole_numbers("--current", current)
+    from_k8s = from_cluster(current)
+    named = assigned("--deployment", deployment)
+    if named and not from_k8s:
+        raise UsageError("option.deployment", "--deployment needs --current k8s")
+    running = {} if from_k8s else whole_numbers("--current", current)
     limits = _limits(headroom, available, minimum, maximum, budget)
     tables = [*(profiles or ()), *(more_profiles or ())]
     with Solver() as solver, interruptible() as stop:
@@ -151,9 +179,15 @@ def plan(
             problem, tables, workload, workload_format, rate, out_of_range, cost, slo or []
         )
         session().reporter.detail(f"{len(asked.buckets)} buckets, {len(asked.types)} GPU types")
+        if from_k8s:
+            where = access(kubeconfig, context, namespace)
+            snapshot = read_cluster(asked, where, named, limits.available)
+            asked, running = noted(asked, snapshot), snapshot.current
+            limits = replace(limits, available=snapshot.available)
+        limited = apply(asked, limits)
         try:
             found = make_plan(
-                apply(asked, limits),
+                limited,
                 current=running,
                 limit_s=limit_s,
                 gap=share,
@@ -162,6 +196,8 @@ def plan(
             )
         except ToolError as error:
             if not stop.is_set():
+                for line in cluster_lines(limited.inputs):
+                    session().reporter.say(line)
                 raise
             return Result(
                 None, status="partial", exit_code=stop.exit_code, errors=(Message.of(error),)

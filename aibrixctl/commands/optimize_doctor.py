@@ -1,0 +1,158 @@
+"""``aibrixctl optimize doctor``: why an autoscaler does not move."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aibrixctl.command import command, session
+from aibrixctl.exit_codes import ExitCode
+from aibrixctl.kube_options import Context, Kubeconfig, Namespace
+from aibrixctl.result import Problem, Result, Status
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from optimizer.doctor.facts import Facts
+    from optimizer.doctor.finding import Report
+
+_IN_CLUSTER = "redis://aibrix-redis-master.{system}:6379"
+
+
+@command(
+    "optimize doctor",
+    examples=(
+        (
+            "aibrixctl optimize doctor --model m --redis redis://127.0.0.1:6379/0",
+            "why does the autoscaler of a model not move?",
+        ),
+        (
+            "aibrixctl optimize doctor --redis redis://127.0.0.1:6379/0 --plan plan.json",
+            "and does anything keep replicas that a plan does without?",
+        ),
+    ),
+)
+def doctor(
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="By its label model.aibrix.ai/name; all of them by default."),
+    ] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            "--redis",
+            metavar="redis://[USER@]HOST[:PORT][/DB]",
+            help="AIBrix's Redis; in a pod its service by default.",
+        ),
+    ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option("--plan", metavar="PLAN", help="To see what keeps replicas that it drops."),
+    ] = None,
+    stale_after: Annotated[
+        str,
+        typer.Option(
+            "--stale-after", metavar="TIME", help="Age at which a record of traffic is old."
+        ),
+    ] = "2m",
+    aibrix_namespace: Annotated[
+        str,
+        typer.Option("--aibrix-namespace", metavar="NAME", help="Where AIBrix itself runs."),
+    ] = "aibrix-system",
+    password_file: Annotated[
+        str | None,
+        typer.Option(
+            "--password-file",
+            metavar="FILE",
+            help="File with the Redis password; - is standard input.",
+        ),
+    ] = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> Result:
+    """Find out why an autoscaler does not move: each cause with what shows it and what helps.
+
+    Looks at the deployments of a namespace and their autoscalers, at AIBrix's gateway and
+    controller, and at traffic and profiles in Redis; changes nothing. The Redis password also
+    comes from AIBRIXCTL_REDIS_PASSWORD. -o wide also lists what was checked.
+
+    Exits 10 when something is wrong, 3 when a check could not run, as where Redis does not answer.
+    """
+    from dataclasses import replace
+
+    from aibrixctl import quantities
+    from aibrixctl.kube_options import access
+    from cluster.access import connect
+    from optimizer.doctor.examine import examine
+    from optimizer.doctor.gather import read_cluster
+    from optimizer.plan import load
+
+    stale_s = quantities.duration("--stale-after", stale_after)
+    planned = load(plan).replicas if plan else None
+    with connect(access(kubeconfig, context, namespace)) as api:
+        facts = read_cluster(api, model=model, system=aibrix_namespace)
+        facts = replace(facts, planned=planned, stale_s=stale_s)
+        facts = _with_redis(facts, redis, aibrix_namespace, password_file)
+        place = f"{api.host}, namespace {api.namespace}"
+    return _result(place, facts, examine(facts))
+
+
+def _with_redis(facts: "Facts", url: str | None, system: str, password_file: str | None) -> "Facts":
+    """Return the facts with what Redis holds, or with the reason why that is not known."""
+    import os
+    from dataclasses import replace
+
+    from accelerators.errors import UnreachableError
+    from aibrixctl.config import SECRET
+    from aibrixctl.secret import hide, read_secret
+    from cluster.access import in_cluster
+    from optimizer.doctor.gather import read_redis
+    from profiler.interop.aibrix_redis import connected
+
+    password = read_secret("--password-file", password_file) or os.environ.get(SECRET)
+    hide(password or "")
+    url = url or (_IN_CLUSTER.format(system=system) if in_cluster() else None)
+    if url is None:
+        return replace(facts, missing={**facts.missing, "redis": "no --redis was given"})
+    try:
+        with connected(url, password) as client:
+            return replace(facts, redis=read_redis(client))
+    except UnreachableError as error:
+        session().reporter.detail(error.hint)
+        return replace(facts, missing={**facts.missing, "redis": error.message})
+
+
+def _result(place: str, facts: "Facts", report: "Report") -> Result:
+    document = {"place": place, "models": list(facts.models), **report.to_json()}
+
+    def view(console: "Console", wide: bool) -> None:
+        from aibrixctl.doctor_view import draw_report
+
+        draw_report(console, f"{place}: {', '.join(facts.models)}", report, wide=wide)
+
+    status, code, errors = _verdict(report)
+    return Result(
+        document,
+        rows=document["findings"],
+        record="finding",
+        view=view,
+        status=status,
+        exit_code=code,
+        errors=errors,
+    )
+
+
+def _verdict(report: "Report") -> tuple[Status, ExitCode, tuple[Problem, ...]]:
+    """Return what the findings mean for a script: faults weigh more than open checks."""
+    reasons: dict[str, list[str]] = {}
+    for check in report.undecided:
+        reasons.setdefault(check.reason, []).append(check.code)
+    problems = tuple(
+        Problem("doctor.unchecked", f"{', '.join(codes)} could not be checked: {reason}")
+        for reason, codes in reasons.items()
+    )
+    if report.faults:
+        return ("partial" if problems else "success"), ExitCode.FAULTS_FOUND, problems
+    if problems:
+        return "partial", ExitCode.PARTIAL, problems
+    return "success", ExitCode.OK, ()

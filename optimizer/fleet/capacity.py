@@ -1,0 +1,205 @@
+"""How many GPUs of each type a cluster has to plan with.
+
+Allocatable GPUs of the nodes that can be used, less what pods of others request there. GPUs that
+the planned workloads hold themselves count as available: a plan decides anew about all of these.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from accelerators.errors import UsageError
+from accelerators.names import resolve
+from cluster.api import ALL, Api
+from cluster.kinds import NODE, POD
+from optimizer.fleet.workloads import Workload
+
+PRODUCT_LABELS = (
+    "nvidia.com/gpu.product",
+    "amd.com/gpu.product-name",
+    "beta.amd.com/gpu.product-name",
+    "node.kubernetes.io/npu.chip.name",
+    "cloud.google.com/gke-accelerator",
+    "machine.cluster.vke.volcengine.com/gpu-name",
+)
+"""Where NVIDIA's, AMD's and Ascend's node labellers, and clouds, say what a node's GPUs are."""
+HEALTH_CONDITION = "AcceleratorHealthy"
+_WHOLE_DEVICE = re.compile(r"(nvidia|amd)\.com/gpu|huawei\.com/(Ascend\w+|npu)")
+"""Resources that count whole devices; parts (MIG, vNPU) have other names."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A node whose GPUs do not count, and why."""
+
+    node: str
+    gpus: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The GPUs of one accelerator.
+
+    Attributes:
+        accelerator: its name in ``accelerators``.
+        nodes: how many count.
+        gpus: allocatable on these.
+        taken: of those, requested by pods of others.
+        left_out: nodes that do not count.
+    """
+
+    accelerator: str
+    nodes: int
+    gpus: int
+    taken: int
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def available(self) -> int:
+        """Return the GPUs that a plan may use."""
+        return self.gpus - self.taken
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "nodes": self.nodes,
+            "allocatable_gpus": self.gpus,
+            "taken_gpus": self.taken,
+            "available_gpus": self.available,
+            "left_out": [vars(node) for node in self.left_out],
+        }
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All accelerators of a cluster.
+
+    Attributes:
+        capacities: by accelerator.
+        unknown: nodes with GPUs whose type is not known, by what their label says.
+    """
+
+    capacities: Mapping[str, Capacity]
+    unknown: Mapping[str, int]
+
+    def of(self, accelerator: str) -> Capacity:
+        """Return the capacity of an accelerator; zero where no node has it."""
+        return self.capacities.get(accelerator) or Capacity(accelerator, 0, 0, 0, ())
+
+
+@dataclass
+class _Node:
+    name: str
+    accelerator: str
+    gpus: int
+    reason: str | None
+    taken: int = 0
+
+
+@dataclass
+class _Nodes:
+    known: dict[str, _Node] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+def read_inventory(api: Api, ours: Sequence[Workload]) -> Inventory:
+    """List nodes and pods, a page in memory at a time.
+
+    Args:
+        api: the cluster.
+        ours: workloads whose pods do not take GPUs away, for they are what is planned.
+
+    Raises:
+        ClusterError: the server refuses or fails.
+    """
+    nodes = _read_nodes(api)
+    alive = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+    for pod in api.list(POD, ALL, fields=alive):
+        node = nodes.known.get(pod["spec"]["nodeName"])
+        if node is not None and not any(workload.runs(pod) for workload in ours):
+            node.taken += requested(pod["spec"])
+    return Inventory(_capacities(nodes.known.values()), dict(sorted(nodes.unknown.items())))
+
+
+def requested(spec: Mapping[str, Any]) -> int:
+    """Return the whole devices that a pod holds.
+
+    Containers run together, and so do init containers that never end; others come before them.
+    """
+    initial = spec.get("initContainers") or []
+    lasting = [one for one in initial if one.get("restartPolicy") == "Always"]
+    passing = [one for one in initial if one.get("restartPolicy") != "Always"]
+    together = sum(map(_devices, [*spec.get("containers", ()), *lasting]))
+    return max([together, *map(_devices, passing)])
+
+
+def _devices(container: Mapping[str, Any]) -> int:
+    resources = container.get("resources") or {}
+    return _whole((resources.get("limits") or {}) | (resources.get("requests") or {}))
+
+
+def _whole(amounts: Mapping[str, Any]) -> int:
+    return sum(int(count) for name, count in amounts.items() if _WHOLE_DEVICE.fullmatch(name))
+
+
+def _read_nodes(api: Api) -> _Nodes:
+    nodes = _Nodes()
+    named: dict[str, str | None] = {}
+    for node in api.list(NODE):
+        gpus = _whole((node.get("status") or {}).get("allocatable") or {})
+        labels = node["metadata"].get("labels") or {}
+        product = next((labels[name] for name in PRODUCT_LABELS if name in labels), None)
+        if not gpus:
+            continue
+        if product is not None and product not in named:
+            named[product] = _accelerator(product)
+        accelerator = named.get(product) if product else None
+        if accelerator is None:
+            nodes.unknown[product or "no product label"] += 1
+            continue
+        name = node["metadata"]["name"]
+        nodes.known[name] = _Node(name, accelerator, gpus, _unusable(node))
+    return nodes
+
+
+def _accelerator(product: str) -> str | None:
+    try:
+        return resolve(product).name
+    except UsageError:
+        return None
+
+
+def _unusable(node: Mapping[str, Any]) -> str | None:
+    """Return why no replica should go to a node; None where nothing speaks against it."""
+    conditions = {c["type"]: c for c in (node.get("status") or {}).get("conditions") or []}
+    health = conditions.get(HEALTH_CONDITION)
+    if health is not None and health["status"] == "False":
+        return f"faulty: {health.get('reason') or HEALTH_CONDITION}"
+    if node["spec"].get("unschedulable"):
+        return "cordoned"
+    if conditions.get("Ready", {}).get("status") != "True":
+        return "not ready"
+    return None
+
+
+def _capacities(nodes: Iterable[_Node]) -> dict[str, Capacity]:
+    groups: dict[str, list[_Node]] = defaultdict(list)
+    for node in nodes:
+        groups[node.accelerator].append(node)
+    return {name: _capacity(name, members) for name, members in sorted(groups.items())}
+
+
+def _capacity(accelerator: str, nodes: Sequence[_Node]) -> Capacity:
+    usable = [node for node in nodes if node.reason is None]
+    left_out = [LeftOut(n.name, n.gpus, n.reason) for n in nodes if n.reason is not None]
+    return Capacity(
+        accelerator=accelerator,
+        nodes=len(usable),
+        gpus=sum(node.gpus for node in usable),
+        # A node whose device has failed may have more requested than it still offers.
+        taken=sum(min(node.taken, node.gpus) for node in usable),
+        left_out=tuple(left_out),
+    )
