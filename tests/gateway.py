@@ -1,10 +1,10 @@
 """What AIBrix's gateway leaves in Redis: request traces, in every version of their format.
 
-    trace = GatewayTrace("m", start_s=1_700_000_000)
-    trace.slot([(512, 128)] * 30)           # 30 requests came in and were answered
-    trace.skip()                            # a slot that was not written
-    trace.slot([(512, 128)] * 28, total=40) # 40 came in, 28 were answered
-    trace.write(client)
+trace = GatewayTrace("m", start_s=1_700_000_000)
+trace.slot([(512, 128)] * 30)           # 30 requests came in and were answered
+trace.skip()                            # a slot that was not written
+trace.slot([(512, 128)] * 28, total=40) # 40 came in, 28 were answered
+trace.write(client)
 """
 
 import json

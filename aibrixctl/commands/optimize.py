@@ -6,6 +6,7 @@ import typer
 
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
+from aibrixctl.redis_access import Model, PasswordFile
 from aibrixctl.result import Problem as Message
 from aibrixctl.result import Result
 from aibrixctl.signals import interruptible
@@ -13,6 +14,7 @@ from aibrixctl.signals import interruptible
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from aibrixctl.plan_inputs import RedisChoice
     from optimizer.limits import Limits
     from optimizer.plan import Plan
     from optimizer.problem import Problem
@@ -26,6 +28,11 @@ _EXAMPLES = (
         "aibrixctl optimize plan --profiles profiles --workload trace.csv --rate 40 "
         "--available a10=8,l20=4 --headroom 20% --current l20=6",
         "at 40 requests/s, with the GPUs there are, against what runs now",
+    ),
+    (
+        "aibrixctl optimize plan --profiles redis://127.0.0.1:6379/0 "
+        "--workload redis://127.0.0.1:6379/0 --model m --window 5m",
+        "AIBrix's own profiles, and what its gateway saw in five minutes",
     ),
     ("aibrixctl optimize plan --problem melange.json -o json", "a Mélange configuration as it is"),
 )
@@ -41,8 +48,8 @@ def plan(
         list[str] | None,
         typer.Option(
             "--profiles",
-            metavar="FILE|DIR",
-            help="Throughput table, or folder of *.table.json. Repeatable.",
+            metavar="FILE|DIR|redis://…",
+            help="Throughput table, folder of *.table.json, or AIBrix's Redis. Repeatable.",
         ),
     ] = None,
     problem: Annotated[
@@ -50,12 +57,23 @@ def plan(
         typer.Option("--problem", metavar="FILE", help="Mélange configuration, in place of both."),
     ] = None,
     workload: Annotated[
-        str | None, typer.Option("--workload", metavar="FILE", help="Trace or histogram.")
+        str | None,
+        typer.Option(
+            "--workload",
+            metavar="FILE|redis://…",
+            help="Trace or histogram, or the Redis of AIBrix's gateway.",
+        ),
     ] = None,
     workload_format: Annotated[
         str | None,
         typer.Option("--workload-format", metavar="NAME", help="Read the workload as this format."),
     ] = None,
+    model: Model = None,
+    window: Annotated[
+        str | None,
+        typer.Option("--window", metavar="TIME", help="Of live traffic; all that is kept else."),
+    ] = None,
+    password_file: PasswordFile = None,
     rate: Annotated[
         float | None, typer.Option("--rate", help="Requests/s, in place of the workload's own.")
     ] = None,
@@ -127,11 +145,17 @@ def plan(
     types; replicas are whole. The plan says which type serves which bucket, how busy each is,
     what the mix saves against single types, and how far from the cheapest possible it may be.
 
+    A workload redis://[USER@]HOST[:PORT][/DB] is what AIBrix's gateway saw in the last minutes,
+    with AIBRIX_GPU_OPTIMIZER_TRACING_FLAG=true; profiles there are AIBrix's own. The password
+    also comes from AIBRIXCTL_REDIS_PASSWORD.
+
     Exit code 11: no plan meets the limits; the message names what would.
     """
     from accelerators.errors import ToolError, UsageError
     from aibrixctl import quantities
     from aibrixctl.assignments import whole_numbers
+    from aibrixctl.plan_inputs import RedisChoice
+    from aibrixctl.redis_access import redis_password
     from optimizer import plan as plans
     from optimizer.limits import apply
     from optimizer.planner import make_plan
@@ -148,7 +172,15 @@ def plan(
     tables = [*(profiles or ()), *(more_profiles or ())]
     with Solver() as solver, interruptible() as stop:
         asked = _problem(
-            problem, tables, workload, workload_format, rate, out_of_range, cost, slo or []
+            problem,
+            tables,
+            workload,
+            RedisChoice(model, window, redis_password(password_file)),
+            workload_format,
+            rate,
+            out_of_range,
+            cost,
+            slo or [],
         )
         session().reporter.detail(f"{len(asked.buckets)} buckets, {len(asked.types)} GPU types")
         try:
@@ -195,6 +227,7 @@ def _problem(
     problem: str | None,
     tables: list[str],
     workload: str | None,
+    choice: "RedisChoice",
     workload_format: str | None,
     rate: float | None,
     out_of_range: str,
@@ -234,13 +267,15 @@ def _problem(
             f"{missing} is missing",
             hint="give --profiles and --workload, or --problem",
         )
-    from optimizer.from_tables import build, load_tables
-    from optimizer.workload import read
+    from aibrixctl.plan_inputs import load_sources, load_workload, of_one_model
+    from optimizer.from_tables import build
     from profiler.slo import parse_slos
 
+    sources = load_sources(tables, choice)
+    choice = of_one_model(choice, tables, sources)
     return build(
-        load_tables(tables),
-        read(workload, format_name=workload_format, request_rate=rate),
+        sources,
+        load_workload(workload, choice, format_name=workload_format, request_rate=rate),
         out_of_range=out_of_range,  # type: ignore[arg-type]
         costs=numbers("--cost", cost),
         expected_slos=parse_slos(slo),

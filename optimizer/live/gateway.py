@@ -113,15 +113,11 @@ def server_time_s(client: "redis.Redis") -> float:
     return float(answer[0]) + float(answer[1]) / 1e6
 
 
-def _values(
-    client: "redis.Redis", model: str, times: Iterable[int]
-) -> Iterator[tuple[int, bytes]]:
+def _values(client: "redis.Redis", model: str, times: Iterable[int]) -> Iterator[tuple[int, bytes]]:
     listed = list(times)
     for start in range(0, len(listed), _BATCH):
         batch = listed[start : start + _BATCH]
         answers: Any = client.mget([slot_key(model, at_s) for at_s in batch])
         yield from (
-            (at_s, value)
-            for at_s, value in zip(batch, answers, strict=True)
-            if value is not None
+            (at_s, value) for at_s, value in zip(batch, answers, strict=True) if value is not None
         )

@@ -4,7 +4,7 @@ AIBrix's gateway writes a JSON object of whole numbers per model and slot. ``"90
 requests of log2 sizes 9.0 and 7.0, rounded to the nearest tenth; ``meta_…`` describe the slot:
 
     version   what it adds
-    1         sizes only, in whole powers of 2, over 10 s
+    1         sizes only, over 10 s; whole powers of 2, or tenths where whole ones would be absurd
     2         meta_interval_sec, meta_precision (parts of a power of 2)
     3         meta_total_reqs, all that came in; meta_pending_reqs, not yet answered
     4         meta_queueing_reqs, waiting in the gateway
@@ -77,7 +77,7 @@ def parse_slot(at_s: int, raw: bytes) -> Slot:
     if not isinstance(document, dict):
         raise DamagedSlotError(f"{type(document).__name__} instead of a JSON object")
     version = _whole(document, "meta_v", 1, least=1)
-    precision = _whole(document, "meta_precision", 1, least=1) if version >= 2 else 1
+    precision = _whole(document, "meta_precision", _likely_precision(document), least=1)
     sizes: Counter[tuple[int, int]] = Counter()
     unknown = []
     for name in document:
@@ -105,6 +105,13 @@ def _whole(document: dict[str, Any], name: str, default: int, least: int = 0) ->
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1e12:
         raise DamagedSlotError(f"{name} is {value!r}; expected a whole number from {least}")
     return value
+
+
+def _likely_precision(document: dict[str, Any]) -> int:
+    """Return the precision of a slot that does not state it."""
+    matches = filter(None, map(_SIZES.fullmatch, document))
+    largest = max((int(index) for match in matches for index in match.groups()), default=0)
+    return 1 if largest < math.log2(MAX_TOKENS) else 10
 
 
 def _most_tokens(index: str, precision: int) -> int:

@@ -105,13 +105,14 @@ def gather(
             damaged[at_s] = str(error)
     times = sorted([*slots, *damaged])
     step_s = min((slot.interval_s for slot in slots.values()), default=INTERVAL_S)
-    missing = [t for t in range(times[0], times[-1], step_s) if t not in slots] if times else []
-    missing += [t for t in damaged if t not in missing]
+    there = {at_s // step_s for at_s in slots}
+    expected = range(times[0] // step_s, times[-1] // step_s + 1) if times else range(0)
+    missing = [step * step_s for step in expected if step not in there]
     return Traffic(
         model=model,
         source=source,
         slots=tuple(slots[at_s] for at_s in sorted(slots)),
-        missing=tuple(sorted(missing)),
+        missing=tuple(missing),
         damaged=damaged,
         age_s=None if now_s is None or not times else max(now_s - times[-1], 0.0),
     )
@@ -179,12 +180,7 @@ def _arrivals(traffic: Traffic) -> "np.ndarray[tuple[int], np.dtype[np.float64]]
 
 def notes(traffic: Traffic) -> list[str]:
     """Return what a reader of the figures must know, one line each."""
-    return [
-        "the gateway writes sizes to the nearest step of log2; each is taken at its upper end",
-        *_gap_notes(traffic),
-        *_gateway_notes(traffic),
-        *_waiting_notes(traffic),
-    ]
+    return [*_gap_notes(traffic), *_gateway_notes(traffic), *_waiting_notes(traffic)]
 
 
 def _gap_notes(traffic: Traffic) -> list[str]:

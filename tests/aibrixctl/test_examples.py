@@ -17,7 +17,10 @@ from aibrixctl.tree import function_of, leaves
 from mockfail import native, state_file
 from mockfail.nodes import node
 from mockfail.state import State
-from profiler.table import save
+from profiler.interop.aibrix import to_profile
+from profiler.interop.aibrix_redis import profile_key
+from profiler.table import load, save
+from tests.gateway import recent
 from tests.kvpool.event_publisher import numbered, publisher
 from tests.kvpool.mooncake_servers import replay
 from tests.kvpool.test_find import write_tokenizer
@@ -144,6 +147,9 @@ def test_example_runs(
     words = shlex.split(line.replace(ENGINE, engine))
     if REDIS in line:
         with redis_server(tmp_path) as server:
+            if line.startswith("aibrixctl optimize"):
+                with redis.Redis(port=server.port) as client:
+                    gateway_of_m(work, client)
             if "aibrix+redis" in line:
                 with redis.Redis(port=server.port) as client:
                     client.set("kvcache_nodes", json.dumps(TWO))
@@ -166,6 +172,18 @@ def test_example_runs(
         allowed = {10}  # one of the two nodes has a range that runs backwards
     assert outcome.code in allowed, outcome.err
     assert outcome.out
+
+
+def gateway_of_m(folder: Path, client: redis.Redis) -> None:
+    """Leave two profiles of ``m``, and five minutes of its traffic, as AIBrix does."""
+    for path in (folder / "profiles").glob("*.json"):
+        table = load(path)
+        document = to_profile(table, created="2026-01-01T00:00:00Z").document
+        client.set(profile_key("m", table.target), json.dumps(document))
+    trace = recent("m", client, 30)
+    for _ in range(30):
+        trace.slot([(100, 30)] * 60 + [(400, 120)] * 20)
+    trace.write(client)
 
 
 def mock_example(
