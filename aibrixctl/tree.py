@@ -53,6 +53,9 @@ TREE = Branch(
             "Choose the GPU mix that serves a workload at least cost.",
             {
                 "plan": Leaf("optimize:plan", "Find the cheapest mix within the SLO."),
+                "schedule": Leaf(
+                    "optimize_schedule:schedule", "Find the cheapest replicas for every hour."
+                ),
                 "show": Leaf("optimize:show_plan", "Draw a plan."),
                 "report": Leaf("optimize_report:report", "Write an HTML report of a plan."),
                 "workload": Branch(

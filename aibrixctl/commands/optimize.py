@@ -168,7 +168,7 @@ def plan(
     if limit_s <= 0:
         raise UsageError("option.time_limit", "--time-limit is 0; expected more than 0")
     running = whole_numbers("--current", current)
-    limits = _limits(headroom, available, minimum, maximum, budget)
+    limits = limits_of(headroom, available, minimum, maximum, budget)
     tables = [*(profiles or ()), *(more_profiles or ())]
     with Solver() as solver, interruptible() as stop:
         asked = _problem(
@@ -203,13 +203,14 @@ def plan(
     return _result(found, stop.exit_code if stop.is_set() else ExitCode.OK, share)
 
 
-def _limits(
+def limits_of(
     headroom: str,
     available: list[str] | None,
     minimum: list[str] | None,
     maximum: list[str] | None,
     budget: float | None,
 ) -> "Limits":
+    """Return the limits that the options of a plan set."""
     from aibrixctl import quantities
     from aibrixctl.assignments import whole_numbers
     from optimizer.limits import Limits
