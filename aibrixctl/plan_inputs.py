@@ -59,7 +59,13 @@ def stored_tables(url: str, choice: RedisChoice) -> "list[Source]":
     with open_redis(url, choice.password) as client:
         profiles = read_profiles(client, name, model=choice.model)
     return [
-        Source(stored.table, f"{name} {stored.key}", stored.digest, stored.warnings)
+        Source(
+            stored.table,
+            f"{name} {stored.key}",
+            stored.digest,
+            stored.warnings,
+            stored.namespace,
+        )
         for stored in profiles
     ]
 

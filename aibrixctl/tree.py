@@ -53,6 +53,7 @@ TREE = Branch(
             "Choose the GPU mix that serves a workload at least cost.",
             {
                 "plan": Leaf("optimize:plan", "Find the cheapest mix within the SLO."),
+                "serve": Leaf("optimize_serve:serve", "Tell AIBrix's autoscalers what to want."),
                 "schedule": Leaf(
                     "optimize_schedule:schedule", "Find the cheapest replicas for every hour."
                 ),

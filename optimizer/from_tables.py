@@ -19,12 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """A throughput table, where it came from, the digest of that, and what to know of it."""
+    """A throughput table and where it came from.
+
+    Attributes:
+        table: the table.
+        path: of the file, or the key in Redis.
+        digest: of what was read there.
+        warnings: what a reader must know.
+        namespace: of the deployment, where the source names one.
+    """
 
     table: ThroughputTable
     path: str
     digest: str
     warnings: tuple[str, ...] = ()
+    namespace: str | None = None
 
 
 def load_tables(paths: Iterable[str | os.PathLike[str]]) -> tuple[Source, ...]:

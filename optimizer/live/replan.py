@@ -1,7 +1,6 @@
 """The control loop's planner: a problem as demand, the solver's answers without the explanation."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -70,8 +69,14 @@ class Replanner:
         return self.solver.solve(model, limit_s=self.limit_s, gap=self.gap)
 
     def serves(self, demand: Problem, replicas: Counts) -> bool:
-        """Return whether replicas serve the demand; False where that is not found out in time."""
-        counts = [replicas.get(kind.name, 0) for kind in demand.types]
+        """Return whether replicas, as far as the limits allow them, serve the demand.
+
+        False where that is not found out in time.
+        """
+        counts = [
+            int(min(replicas.get(kind.name, 0), _or_inf(demand.replica_cap(k))))
+            for k, kind in enumerate(demand.types)
+        ]
         if any(n < kind.min_replicas for n, kind in zip(counts, demand.types, strict=True)):
             return False
         if not demand.buckets:
@@ -105,20 +110,3 @@ def _or_inf(cap: int | None) -> float:
 
 def _named(demand: Problem, replicas: Floats) -> dict[str, int]:
     return {kind.name: round(float(n)) for kind, n in zip(demand.types, replicas, strict=True)}
-
-
-def without_demand(problem: Problem) -> Problem:
-    """Return the problem of the same types when no request comes."""
-    types = tuple(replace(kind, services=()) for kind in problem.types)
-    return replace(problem, buckets=(), types=types)
-
-
-def limited_to(problem: Problem, running: Mapping[str, bool]) -> Problem:
-    """Return the problem without the types that are not to be used: none of their replicas."""
-    return replace(
-        problem,
-        types=tuple(
-            kind if running.get(kind.name, True) else replace(kind, min_replicas=0, max_replicas=0)
-            for kind in problem.types
-        ),
-    )

@@ -19,11 +19,13 @@ class Memory:
 
     Attributes:
         state: of the control loop.
+        deployments: ``namespace/name`` to the target of its table.
         overrides: metric values set by hand, by ``namespace/deployment``.
         stopped: deployments that are not to be planned for.
     """
 
     state: State = field(default_factory=State)
+    deployments: dict[str, str] = field(default_factory=dict)
     overrides: dict[str, int] = field(default_factory=dict)
     stopped: frozenset[str] = frozenset()
 
@@ -31,6 +33,7 @@ class Memory:
         """Return the JSON form."""
         return {
             "state": self.state.to_json(),
+            "deployments": self.deployments,
             "overrides": self.overrides,
             "stopped": sorted(self.stopped),
         }
@@ -76,6 +79,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Memory]:
         return {
             str(model): Memory(
                 parse_state(memory["state"]),
+                {str(key): str(target) for key, target in memory["deployments"].items()},
                 {str(name): int(n) for name, n in memory["overrides"].items()},
                 frozenset(map(str, memory["stopped"])),
             )
