@@ -11,7 +11,7 @@ NATIVE := $(filter-out %.so %.so.1 %/__pycache__,$(wildcard mockfail/native/*)) 
 demo: $(STAMP)/base $(STAMP)/native
 	$(BIN)/aibrixctl demo --out demo-out $(if $(TRACE),--trace $(TRACE))
 
-test: $(STAMP)/dev $(STAMP)/native $(STAMP)/system
+test: $(STAMP)/dev $(STAMP)/native $(STAMP)/system $(STAMP)/kube
 	$(MAKE) --no-print-directory check
 
 check: lint
@@ -23,7 +23,7 @@ lint:
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test-real: $(STAMP)/dev $(STAMP)/native $(STAMP)/system
+test-real: $(STAMP)/dev $(STAMP)/native $(STAMP)/system $(STAMP)/kube
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m real
 
 bench: $(STAMP)/dev $(STAMP)/native
@@ -65,4 +65,9 @@ $(STAMP)/dev: $(STAMP)/base
 
 $(STAMP)/system:
 	@command -v redis-server >/dev/null || tools/system-packages redis-server
+	@touch $@
+
+# The tests of the cluster need etcd and kube-apiserver; without them they skip, and say so.
+$(STAMP)/kube:
+	@tools/kube-apiserver
 	@touch $@

@@ -2,6 +2,7 @@
 
     ToolError
     ├── accelerators.AcceleratorError
+    ├── cluster.errors.ClusterError
     ├── profiler.errors.ProfilerError
     ├── optimizer.errors.OptimizerError
     └── kvpool.errors.KvPoolError

@@ -24,7 +24,10 @@ MACHINE: tuple[Format, ...] = ("json", "yaml", "jsonl")
 def emit(
     result: Result, command: str, form: Format, path: str | None, meta: Mapping[str, Any]
 ) -> None:
-    """Print a result in a format, to stdout or atomically to ``path``."""
+    """Print a result in a format, to stdout or atomically to ``path``, a file or a ConfigMap."""
+    if path is not None and path.startswith("k8s:"):
+        _deliver(result, command, form, path, meta)
+        return
     if path is None or path == "-":
         with documents.write_errors("stdout"):
             _write(result, command, form, sys.stdout, meta)
@@ -32,6 +35,14 @@ def emit(
         return
     with documents.atomic_writer(path) as file:
         _write(result, command, form, file, meta)
+
+
+def _deliver(result: Result, command: str, form: Format, url: str, meta: Mapping[str, Any]) -> None:
+    from cluster.documents import deliver
+
+    text = io.StringIO()
+    _write(result, command, form, text, meta)
+    deliver(url, text.getvalue().encode())
 
 
 def _write(

@@ -1,0 +1,43 @@
+"""The options of every command that reaches a cluster."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cluster.access import Access
+
+Kubeconfig = Annotated[
+    str | None,
+    typer.Option(
+        "--kubeconfig",
+        metavar="FILE",
+        help="Kubeconfig; by default $KUBECONFIG, the pod's account or ~/.kube/config.",
+    ),
+]
+Context = Annotated[
+    str | None, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig.")
+]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", metavar="NAME", help="Namespace, in place of the context's."),
+]
+LongNamespace = Annotated[
+    str | None,
+    typer.Option("--namespace", metavar="NAME", help="Namespace, in place of the context's."),
+]
+"""For commands whose ``-n`` is a dry run."""
+AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="In every namespace.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Let the server check it and show what would change."),
+]
+
+
+def access(
+    kubeconfig: str | None = None, context: str | None = None, namespace: str | None = None
+) -> "Access":
+    """Return the way into the cluster that the options name."""
+    from cluster.access import Access
+
+    return Access(kubeconfig, context, namespace)

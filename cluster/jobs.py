@@ -1,0 +1,243 @@
+"""Run the tool's own commands in the cluster, as Jobs whose results come back as documents."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster import documents
+from cluster.api import Api, Object
+from cluster.kinds import CONFIG_MAP, JOB, POD
+from cluster.watch import follow
+
+NAME_LABEL = "app.kubernetes.io/managed-by"
+CONTAINER = "aibrixctl"
+_KEPT_S = 3600
+"""How long a finished Job stays when its caller did not live to remove it."""
+_LOOK_S = 2.0
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One Job of one pod that runs one command of ours.
+
+    Attributes:
+        name: of the Job, and of the document that it delivers.
+        run: what all Jobs of one run have in common; a label.
+        words: the command, without the program's name.
+        image: of the container.
+        deadline_s: after which Kubernetes ends it.
+        environment: more variables.
+        pod: more fields of the pod's spec, such as ``nodeName`` and ``tolerations``.
+        container: more fields of the container, such as ``securityContext``.
+        service_account: that may create ConfigMaps there.
+    """
+
+    name: str
+    run: str
+    words: Sequence[str]
+    image: str
+    deadline_s: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    pod: Mapping[str, Any] = field(default_factory=dict)
+    container: Mapping[str, Any] = field(default_factory=dict)
+    service_account: str = "aibrixctl-worker"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a Job ended.
+
+    Attributes:
+        name: of the Job.
+        document: what it delivered; None when it delivered nothing.
+        failure: why, in words; None when there is a document.
+    """
+
+    name: str
+    document: bytes | None
+    failure: str | None = None
+
+
+def manifest(spec: JobSpec, namespace: str) -> Object:
+    """Return the Job: one try, no restart, ended at its deadline, removed some time later."""
+    labels = {documents.RUN_LABEL: spec.run, NAME_LABEL: "aibrixctl"}
+    values = {
+        "AIBRIXCTL_OUTPUT": "json",
+        "AIBRIXCTL_OUTPUT_FILE": f"{documents.URL}{namespace}/{spec.name}",
+        "AIBRIXCTL_EXIT_ZERO": "1",
+        documents.RUN: spec.run,
+        documents.JOB_NAME: spec.name,
+        **spec.environment,
+    }
+    environment: list[Object] = [{"name": k, "value": v} for k, v in sorted(values.items())]
+    # The label that the Job controller gives every pod of a Job.
+    uid = {"fieldRef": {"fieldPath": "metadata.labels['controller-uid']"}}
+    environment.append({"name": documents.JOB_UID, "valueFrom": uid})
+    container = {
+        "name": CONTAINER,
+        "image": spec.image,
+        "command": ["aibrixctl", *spec.words],
+        "env": environment,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        **spec.container,
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "serviceAccountName": spec.service_account,
+        "containers": [container],
+        **spec.pod,
+    }
+    return {
+        "apiVersion": JOB.api_version,
+        "kind": JOB.kind,
+        "metadata": {"name": spec.name, "namespace": namespace, "labels": labels},
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "activeDeadlineSeconds": spec.deadline_s,
+            "ttlSecondsAfterFinished": _KEPT_S,
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+def run_all(
+    api: Api,
+    specs: Sequence[JobSpec],
+    *,
+    namespace: str | None = None,
+    parallel: int,
+    stop: threading.Event | None = None,
+    grace_s: float = 30.0,
+    waiting: Callable[[Mapping[str, str]], None] = lambda _: None,
+) -> Iterator[Outcome]:
+    """Run Jobs of one run, at most ``parallel`` at a time, and yield how each ended.
+
+    All that was made is removed in the end, however it comes.
+
+    Args:
+        api: the cluster.
+        specs: the Jobs, all of one ``run``.
+        namespace: where they run.
+        parallel: most Jobs at a time.
+        stop: when set, no more is started or awaited.
+        grace_s: past a Job's deadline, after which it is given up.
+        waiting: told by Job what its pod waits for (no node, no image), when that changes.
+
+    Raises:
+        ClusterError: Jobs can't be created or followed.
+    """
+    within = namespace or api.namespace
+    queue, running = list(reversed(specs)), dict[str, float]()
+    selector = f"{documents.RUN_LABEL}={specs[0].run}"
+    troubles = _Troubles(api, within, selector, waiting)
+    try:
+        follower = follow(api, JOB, within, labels=selector, stop=stop)
+        for event in follower:
+            while queue and len(running) < parallel:
+                spec = queue.pop()
+                api.create(manifest(spec, within))
+                running[spec.name] = time.monotonic() + spec.deadline_s + grace_s
+            if event is not None and event.object["metadata"]["name"] in running:
+                outcome = _outcome(api, within, event.object, event.change, troubles)
+            else:
+                troubles.look()
+                outcome = _overdue(running, troubles)
+            if outcome is not None:
+                del running[outcome.name]
+                yield outcome
+            if not queue and not running:
+                return
+    finally:
+        remove(api, specs, within)
+
+
+def remove(api: Api, specs: Sequence[JobSpec], namespace: str) -> None:
+    """Remove the Jobs of a run, and the documents that no Job owned."""
+    for spec in specs:
+        api.delete(JOB, spec.name, namespace)
+    selector = f"{documents.RUN_LABEL}={specs[0].run}"
+    for left in list(api.list(CONFIG_MAP, namespace, labels=selector)):
+        api.delete(CONFIG_MAP, left["metadata"]["name"], namespace)
+
+
+class _Troubles:
+    """What the pods of a run wait for or died of, looked up now and then."""
+
+    def __init__(
+        self,
+        api: Api,
+        namespace: str,
+        selector: str,
+        tell: Callable[[Mapping[str, str]], None],
+    ):
+        self._api, self._namespace, self._selector = api, namespace, selector
+        self._tell = tell
+        self._next_s = time.monotonic() + _LOOK_S
+        self.found: dict[str, str] = {}
+
+    def look(self, *, now: bool = False) -> None:
+        """Read the pods, unless that was a moment ago."""
+        if not now and time.monotonic() < self._next_s:
+            return
+        pods = self._api.list(POD, self._namespace, labels=self._selector)
+        found = {}
+        for pod in pods:
+            job = pod["metadata"].get("labels", {}).get("job-name", "")
+            trouble = pod_trouble(pod)
+            if trouble:
+                found[job] = trouble
+        if found != self.found:
+            self.found = found
+            self._tell(found)
+        self._next_s = time.monotonic() + _LOOK_S
+
+
+def pod_trouble(pod: Mapping[str, Any]) -> str | None:
+    """Return why a pod does not run or has failed; None when nothing is wrong."""
+    status = pod.get("status", {})
+    if status.get("phase") == "Failed" and status.get("reason"):
+        return f"{status['reason']}: {status.get('message', 'no message')}"
+    for container in status.get("containerStatuses", []):
+        state = container.get("state", {})
+        waiting, ended = state.get("waiting"), state.get("terminated")
+        if waiting and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            return f"{waiting['reason']}: {waiting.get('message', 'no message')}"
+        if ended and ended.get("exitCode"):
+            said = str(ended.get("message", "")).strip()[-500:]
+            return f"exit code {ended['exitCode']}" + (f": {said}" if said else "")
+    for condition in status.get("conditions", []):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return f"{condition.get('reason')}: {condition.get('message', 'no message')}"
+    return None
+
+
+def _outcome(
+    api: Api, namespace: str, job: Object, change: str, troubles: _Troubles
+) -> Outcome | None:
+    """Return how a Job ended; None while it has not."""
+    name = job["metadata"]["name"]
+    if change == "DELETED":
+        return Outcome(name, None, "the Job was deleted")
+    conditions = job.get("status", {}).get("conditions") or []
+    ended = {c["type"]: c for c in conditions if c.get("status") == "True"}
+    if not ended.keys() & {"Complete", "Failed"}:
+        return None
+    document = documents.fetch(api, name, namespace)
+    if document is not None:
+        return Outcome(name, document)
+    troubles.look(now=True)
+    failed = ended.get("Failed", {})
+    why = troubles.found.get(name) or f"{failed.get('reason', '')}: {failed.get('message', '')}"
+    return Outcome(name, None, why if failed else "it completed, but delivered no document")
+
+
+def _overdue(running: Mapping[str, float], troubles: _Troubles) -> Outcome | None:
+    for name, until_s in running.items():
+        if time.monotonic() > until_s:
+            why = troubles.found.get(name, "no pod of it reported")
+            return Outcome(name, None, f"no answer by the deadline ({why})")
+    return None
