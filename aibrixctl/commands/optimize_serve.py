@@ -11,6 +11,8 @@ from aibrixctl.result import Result
 from aibrixctl.signals import interruptible
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from aibrixctl.plan_inputs import RedisChoice
     from optimizer.live.control import Decision
     from optimizer.live.service import ModelLoop, Settings, Tables
@@ -129,10 +131,10 @@ def serve(
     starts its replicas before the others stop. When Redis, the traffic or a profile goes away,
     the last plan stays and is marked stale: a slot without data is not zero traffic.
 
-    GET /metrics/NAMESPACE/DEPLOYMENT gives vllm:deployment_replicas in hundredths of a replica, as
-    AIBrix does, so that its samples with targetValue "100" work unchanged. PUT /scale/NAMESPACE/
-    DEPLOYMENT {"replicas": N} reports N (300 is three replicas) until -1 lifts it. GET
-    /update_profile/MODEL reads the profiles again; POST and DELETE /monitor/NAMESPACE/DEPLOYMENT
+    GET /metrics/NAMESPACE/NAME gives a deployment's vllm:deployment_replicas in hundredths of a
+    replica, as AIBrix does, so that its samples with targetValue "100" work unchanged. PUT
+    /scale/NAMESPACE/NAME {"replicas": N} reports N (300 is three replicas) until -1 lifts it.
+    GET /update_profile/MODEL reads the profiles again; POST and DELETE /monitor/NAMESPACE/NAME
     plan for a deployment or no longer. GET /metrics is for Prometheus; /healthz, /readyz.
 
     A deployment is named as its profile is. Once connections are accepted, a line "serving … at
@@ -307,7 +309,23 @@ def _tell(loop: "ModelLoop", decision: "Decision") -> None:
 
 def _result(url: str, loops: "list[ModelLoop]") -> Result:
     models = [_summary(loop) for loop in loops]
-    return Result({"url": url, "models": models}, rows=models, record="model")
+
+    def view(console: "Console", wide: bool) -> None:
+        from aibrixctl.render import table_of
+
+        console.print(table_of([_row(summary) for summary in models]))
+
+    return Result({"url": url, "models": models}, rows=models, record="model", view=view)
+
+
+def _row(summary: dict[str, Any]) -> dict[str, Any]:
+    replicas, cost = summary["replicas"], summary["usd_per_hour"]
+    wanted = ", ".join(f"{name} {n}" for name, n in sorted((replicas or {}).items()))
+    return summary | {
+        "replicas": wanted or None,
+        "usd_per_hour": None if cost is None else f"{cost:,.2f}",
+        "stale": "yes" if summary["stale"] else None,
+    }
 
 
 def _summary(loop: "ModelLoop") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from profiler.table import ThroughputTable
 from tests.optimizer.live.replay import day, windows
 from tests.optimizer.problems import make_table
 
-INTERVAL_S, WINDOW_S = 240, 180
+INTERVAL_S, WINDOW_S = 300, 180
 POLICY = Policy(cooldown_s=600, max_changes_per_hour=6, min_saving=0.05)
 
 
