@@ -273,7 +273,7 @@ def _problem(
     from profiler.slo import parse_slos
 
     sources = load_sources(tables, choice)
-    choice = of_one_model(choice, tables, sources)
+    choice = of_one_model(choice, tables, sources, workload)
     return build(
         sources,
         load_workload(workload, choice, format_name=workload_format, request_rate=rate),

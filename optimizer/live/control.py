@@ -181,7 +181,7 @@ def step(
     decision = _decide(moment, proposal, proposals)
     changed = decision.direction != "none"
     after = State(
-        replicas=decision.replicas,
+        replicas=dict.fromkeys(proposal.replicas, 0) | (decision.replicas or {}),
         changed_s=now_s if changed else state.changed_s,
         planned_s=now_s,
         proposals=proposals,

@@ -86,11 +86,12 @@ Samples = Iterable[tuple[str, float]]
 
 def _replicas(loops: Sequence[ModelLoop]) -> Iterator[tuple[str, float]]:
     for loop in loops:
-        replicas = loop.standing.state.replicas
-        for key, target in sorted(loop.monitored().items() if replicas is not None else ()):
+        replicas = loop.standing.state.replicas or {}
+        for key, target in sorted(loop.monitored().items()):
             namespace, _, name = key.partition("/")
-            labels = _labels(model=loop.model, namespace=namespace, deployment=name)
-            yield labels, (replicas or {}).get(target, 0)
+            if target in replicas:
+                labels = _labels(model=loop.model, namespace=namespace, deployment=name)
+                yield labels, replicas[target]
 
 
 def _totals(standings: Sequence[Standing]) -> dict[str, tuple[str, Samples]]:

@@ -195,7 +195,7 @@ class ModelLoop:
         self.wake.set()
 
     def metric(self, key: str) -> int | None:
-        """Return the value of AIBrix's metric for ``namespace/name``; None before the first plan.
+        """Return AIBrix's metric of ``namespace/name``; None before the first plan with it.
 
         Raises:
             KeyError: the deployment is not of this model, or not monitored.
@@ -207,7 +207,8 @@ class ModelLoop:
             if key in self._overrides:
                 return self._overrides[key]
             replicas = self._standing.state.replicas
-        return None if replicas is None else replicas.get(target, 0) * HUNDREDTHS
+        wanted = None if replicas is None else replicas.get(target)
+        return None if wanted is None else wanted * HUNDREDTHS
 
     def override(self, key: str, value: int) -> None:
         """Report a value until it is lifted; NO_OVERRIDE lifts those of all deployments.

@@ -133,6 +133,17 @@ def test_refusals(
     assert (body["errors"][0]["code"], body["exit_code"]) == (code, exit_code)
 
 
+def test_options_of_redis_are_refused_for_files(cli_json: Cli) -> None:
+    Path("profiles").mkdir()
+    save(make_table("large", [[20.0, 14.0], [9.0, 5.0]]), "profiles/large.table.json")
+    rows = [f"2024-01-01 00:00:{second:02d},100,30" for second in range(9)]
+    Path("trace.csv").write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
+    words = ("optimize", "plan", "profiles", "--workload", "trace.csv")
+    for option, code in (("--model=m", "option.model"), ("--window=1m", "option.window")):
+        body = cli_json(*words, option)
+        assert (body["errors"][0]["code"], body["exit_code"]) == (code, 2)
+
+
 def test_an_idle_or_silent_gateway(cli_json: Cli, live: Live) -> None:
     live.client.flushall()
     publish(live.client, "m")

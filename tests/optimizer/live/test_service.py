@@ -182,6 +182,8 @@ def test_profiles_are_read_again_when_asked(ask: tuple[ModelLoop, Ask], world: W
         '{"message": "workload profile of m updated"}\n',
     )
     assert loop.wake.is_set()
+    assert get("GET", f"/metrics/default/{L20}")[0] == 503  # known, but not yet planned for
+    loop.tick(NOW_S + 60)
     assert get("GET", f"/metrics/default/{L20}")[0] == 200
     assert get("GET", "/update_profile/other")[0] == 404
     (world.folder / f"{L20}.table.json").write_text("{")
