@@ -9,6 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.api import Api
+from cluster.kinds import POD_AUTOSCALER
 from optimizer.schedule.podautoscaler import by_minute, pod_autoscaler, schedules
 from optimizer.schedule.schedule import DAYS, Cost, Hour, Schedule
 
@@ -96,6 +98,13 @@ def test_aibrix_crd_takes_it() -> None:
     again = yaml.safe_load(yaml.safe_dump(made))
     jsonschema.Draft202012Validator(_closed(schema)).validate(again)
     assert again == made
+
+
+def test_a_cluster_keeps_every_field_of_it(api: Api) -> None:
+    schedule = schedule_of([h % 5 for h in range(168)], "Asia/Tokyo")
+    made = pod_autoscaler(schedule, "a10", namespace=api.namespace, lead_s=300)
+    api.apply(made)
+    assert api.get(POD_AUTOSCALER, "podautoscaler-a10")["spec"] == made["spec"]
 
 
 def _closed(schema: Any) -> Any:
