@@ -6,7 +6,7 @@ STAMP := .make
 PYTEST_FLAGS ?=
 NATIVE := $(filter-out %.so %.so.1 %/__pycache__,$(wildcard mockfail/native/*)) mockfail/properties.py
 
-.PHONY: demo test check lint test-real bench man clean
+.PHONY: demo test check lint test-real real-environments bench man clean
 
 demo: $(STAMP)/base $(STAMP)/native
 	$(BIN)/aibrixctl demo --out demo-out $(if $(TRACE),--trace $(TRACE))
@@ -23,8 +23,12 @@ lint:
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test-real: $(STAMP)/dev $(STAMP)/native $(STAMP)/system $(STAMP)/kube
+# What can't be installed is said, and its tests are skipped with the reason.
+test-real: $(STAMP)/dev $(STAMP)/native $(STAMP)/system $(STAMP)/kube real-environments
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m real
+
+real-environments: $(STAMP)/dev
+	@$(BIN)/python -m tests.real.environments
 
 bench: $(STAMP)/dev $(STAMP)/native
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done

@@ -149,7 +149,9 @@ def _conclude(result: Result) -> int:
     except ToolError as second:
         session().output_file = os.devnull
         drop_stdout()
-        finish(replace(result, errors=(*result.errors, Problem.of(second))))
+        again = Problem.of(second)
+        told = result.errors if again in result.errors else (*result.errors, again)
+        finish(replace(result, errors=told))
         return int(result.exit_code)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _WHY = {
     "copied": "every target has a copy",
     "held": "leased to readers, or pinned",
+    "waiting": "on its way, or not tried yet",
 }
 _ENDS = {
     "succeeded": "drained",
@@ -19,7 +20,8 @@ _ENDS = {
     "canceled": "canceled",
     "stalled": "stalled",
     "stopped": "runs on",
-    "running": "started",
+    "running": "runs",
+    "lost": "out of sight",
 }
 
 
@@ -39,15 +41,21 @@ def draw_plan(console: "Console", plan: "DrainPlan") -> None:
 def draw_drain(console: "Console", done: "Drained", *, wide: bool) -> None:
     """Print how a drain ended, and what blocks it."""
     job = done.job
+    time = f" in {done.elapsed_s:.1f} s" if done.elapsed_s else ""
     console.print(
         f"job {job.id} {_ENDS[done.end]}: {job.moved:,} objects, "
-        f"{format_bytes(job.moved_bytes)} moved in {done.elapsed_s:.1f} s",
+        f"{format_bytes(job.moved_bytes)} moved{time}",
         soft_wrap=True,
     )
+    if done.missing:
+        console.print(f"{done.missing:,} objects did not arrive: removed meanwhile, or lost")
     if job.failed:
         console.print(f"{job.failed:,} attempts failed")
     if done.end == "stalled":
         _draw_blockers(console, done.blockers, wide=wide)
+        unnamed = job.blocked - done.blockers.objects
+        if unnamed > 0:
+            console.print(f"{unnamed:,} more have names that the master's HTTP can't be asked for")
 
 
 def _draw_blockers(console: "Console", blockers: "Blockers", *, wide: bool) -> None:

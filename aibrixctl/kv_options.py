@@ -75,13 +75,24 @@ def opened(
     Raises:
         ToolError: what ``kvpool.pool.open_pool`` raises; UsageError for an unreadable file.
     """
-    from aibrixctl.config import SECRET
-    from aibrixctl.secret import hide, read_secret
     from kvpool.pool import open_pool
 
-    password = read_secret(option, password_file) or os.environ.get(SECRET)
-    hide(password or "")
+    password = redis_password(password_file, option)
     return open_pool(url, password=password, ca_file=ca_file, insecure=insecure)
+
+
+def redis_password(file: str | None, option: str = "--password-file") -> str | None:
+    """Return the password of a file or of AIBRIXCTL_REDIS_PASSWORD; it is printed nowhere.
+
+    Raises:
+        UsageError: the file can't be read, or holds nothing.
+    """
+    from aibrixctl.config import SECRET
+    from aibrixctl.secret import hide, read_secret
+
+    password = read_secret(option, file) or os.environ.get(SECRET)
+    hide(password or "")
+    return password
 
 
 def selection(

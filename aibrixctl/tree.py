@@ -103,6 +103,7 @@ TREE = Branch(
                 "show": Leaf("kv_ls:show", "Show one entry, its header decoded."),
                 "find": Leaf("kv_find:find", "Find out how much of a prompt is cached, and where."),
                 "doctor": Leaf("kv_doctor:doctor", "Examine a pool for hazards."),
+                "pools": Leaf("kv_pools:pools", "List the pools in a Kubernetes cluster."),
                 "migrate": Leaf("kv_migrate:migrate", "Copy or move a pool to another."),
                 "drain": Leaf("kv_drain:drain", "Empty a segment of a Mooncake store."),
                 "evict": Leaf("kv_evict:evict", "Remove entries, oldest first."),

@@ -29,7 +29,8 @@ class EvictPlan:
     Attributes:
         selection: which whole entries may go.
         made_s: when the plan was made; ages are counted from there.
-        entries, bytes: what would be removed.
+        entries, bytes: what would be removed; of those stored or used at the very moment up to
+            which entries go, an estimate by their mean size.
         scanned, scanned_bytes: whole entries in the pool, and what they occupy.
         unknown_age: selected entries that stay because nothing tells their age.
         before_s: all that is older than this goes; None: all that is selected.
@@ -158,7 +159,10 @@ def _cut(
     excess_bytes: int,
     complete: bool,
 ) -> EvictPlan:
-    """Return the plan that takes bins from the oldest on, and of the last only a part."""
+    """Return the plan that takes bins from the oldest on, and of the last only a part.
+
+    How many entries that part is, follows from the mean size of those in the bin.
+    """
     entries = size = 0
     before = edge = 0.0
     edge_bytes = 0
@@ -168,8 +172,10 @@ def _cut(
             break
         before = place * ages.width_s
         edge, edge_bytes = before + ages.width_s, left
-        entries += ages.entries[place]
-        size += ages.bytes[place]
+        there, bytes_there = ages.entries[place], ages.bytes[place]
+        taken = there if left >= bytes_there else -(-left * there // bytes_there)
+        entries += taken
+        size += bytes_there * taken // there
     return EvictPlan(
         selection,
         made_s,

@@ -136,11 +136,14 @@ def parse_key(text: str) -> Key | None:
     dtype = KEY_DTYPES.get(name)
     if dtype is None:
         return None
-    pairs = tuple(
-        (pair[0], pair[2]) for pair in (part.partition("%") for part in tags.split("@")[1:])
-    )
+    pairs = _tags(tags) if tags else ()
     number = None if layer is None else int(layer)
     return Key(model, int(world), int(worker), chunk_hash, dtype, number, pairs)
+
+
+def _tags(text: str) -> tuple[tuple[str, str], ...]:
+    parts = (part.partition("%") for part in text.split("@")[1:])
+    return tuple((name, value) for name, _, value in parts)
 
 
 def looks_like_key(text: str) -> bool:

@@ -8,8 +8,8 @@ caller wants them all the same. Values are never read, and KEYS is never sent.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from kvpool import lmcache
 from kvpool.entry import Entry, Header, PoolFacts, Value
@@ -32,8 +32,7 @@ _MISSING_MS = -2
 """Answer to PTTL and PEXPIRETIME for a key that isn't there; -1 is a key without expiry."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
+class _Look(NamedTuple):
     """What the server says of the two keys of an entry; see ``kvpool.entry.Entry``."""
 
     idle_s: int | None
@@ -262,7 +261,7 @@ class LmcacheRedisPool(Closing):
                 expiry_ms=[data_ms, header_ms],
                 has_data=has_data,
                 has_header=has_header,
-                size=sum(size or 0 for size in sizes),
+                size=(sizes[0] or 0) + (sizes[1] or 0),
                 value_bytes=sizes[0] if has_data else None,
                 header=decoded,
                 damage=damage,
@@ -317,7 +316,7 @@ def _fully_named(entry: Entry) -> Entry:
 
 
 def _is(name: bytes, suffix: bytes) -> bool:
-    return name.endswith(suffix) and len(name) > len(suffix) and b"@" in name
+    return name.endswith(suffix) and b"@" in name
 
 
 def _bytes(key: str) -> bytes:

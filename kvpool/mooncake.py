@@ -80,7 +80,10 @@ class MooncakePool(Closing):
             yield list(self._entries(part, names))
 
     def stat(self, key: str) -> Entry | None:
-        """Return one object."""
+        """Return one object; one whose key can't be asked for is looked up in the list of all."""
+        everything = self.master.keys()
+        if SEPARATOR in key and key not in everything:
+            return None
         return next(iter(self._entries([key], self._names())), None)
 
     def read(self, key: str) -> Value | None:

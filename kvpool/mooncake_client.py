@@ -15,9 +15,11 @@ from kvpool.errors import KvPoolError, PoolUnreachableError
 from kvpool.url import PoolUrl
 
 EXTRA = "pip install 'aibrixctl[mooncake]'"
+SYSTEM_PACKAGES = "libibverbs1 librdmacm1 libnuma1 liburing2 libcurl4"
+"""Of Debian, which the package's libraries are linked with."""
 _BUFFER_BYTES = 64 << 20
-"""Through which values pass; none larger can be read."""
-_NOT_FOUND, _LEASED = -704, -706
+"""Through which values pass; a larger value takes a larger one."""
+_NOT_FOUND, _LEASED, _NO_ANSWER = -704, -706, -900
 
 
 def is_installed() -> bool:
@@ -41,14 +43,21 @@ class Client:
             PoolUnreachableError: the client can't connect.
         """
         self._url = url
-        self._store = _load().MooncakeDistributedStore()
+        self._own_address = own_address
+        self._make = _load().MooncakeDistributedStore
         self._probe_rpc(timeout_s)
+        self._connect(_BUFFER_BYTES)
+
+    def _connect(self, buffer_bytes: int) -> None:
+        url = self._url
+        self._buffer_bytes = buffer_bytes
+        self._store = self._make()
         with _silence():
             status = self._store.setup(
-                own_address,
+                self._own_address,
                 url.options["metadata"],
                 0,
-                _BUFFER_BYTES,
+                buffer_bytes,
                 url.options["protocol"],
                 "",
                 f"{url.host}:{url.options['rpc']}",
@@ -80,8 +89,26 @@ class Client:
         self._store.close()
 
     def get(self, key: str) -> bytes | None:
-        """Return a value, which takes a lease on it; None where there is none."""
-        data: bytes = self._store.get(key)
+        """Return a value, which takes a lease on it; None where there is none.
+
+        Raises:
+            KvPoolError: it is there and can't be read.
+            PoolUnreachableError: the master no longer answers.
+        """
+        size = self._size(key)
+        if size is None:
+            return None
+        self._make_room(size)
+        with _silence():
+            data: bytes = self._store.get(key)
+        if not data and self._size(key) is not None:
+            what = f"the store names {size:,} bytes of {key!r} and does not deliver them"
+            raise KvPoolError(
+                "kv.mooncake.read",
+                what,
+                hint="their client may be gone, or they outlast a lease (-default_kv_lease_ttl)",
+                target=str(self._url),
+            )
         return data or None
 
     def put(self, key: str, data: bytes) -> None:
@@ -89,16 +116,16 @@ class Client:
 
         Raises:
             KvPoolError: the store refuses.
+            PoolUnreachableError: the master no longer answers.
         """
+        self._make_room(len(data))
         # put() of a key that is there reports success and changes nothing.
-        status = self._store.upsert(key, data)
+        with _silence():
+            status = self._store.upsert(key, data)
         if status != 0:
             full = "; no segment has room for it" if status in (-200, -10) else ""
-            raise KvPoolError(
-                "kv.mooncake.write",
-                f"the store did not take {key!r}, {len(data)} bytes ({status}){full}",
-                target=str(self._url),
-            )
+            what = f"the store did not take {key!r}, {len(data)} bytes ({status}){full}"
+            raise self._failed("kv.mooncake.write", what, status)
 
     def remove(self, keys: Sequence[str]) -> tuple[int, list[str]]:
         """Remove objects, unless a reader's lease protects them.
@@ -108,19 +135,40 @@ class Client:
 
         Raises:
             KvPoolError: the store refuses for another reason.
+            PoolUnreachableError: the master no longer answers.
         """
-        statuses: list[int] = self._store.batch_remove(list(keys), False)
+        with _silence():
+            statuses: list[int] = self._store.batch_remove(list(keys), False)
         leased = []
         for key, status in zip(keys, statuses, strict=True):
             if status == _LEASED:
                 leased.append(key)
             elif status not in (0, _NOT_FOUND):
-                raise KvPoolError(
-                    "kv.mooncake.delete",
-                    f"the store did not remove {key!r} ({status})",
-                    target=str(self._url),
-                )
+                what = f"the store did not remove {key!r} ({status})"
+                raise self._failed("kv.mooncake.delete", what, status)
         return statuses.count(0), leased
+
+    def _size(self, key: str) -> int | None:
+        with _silence():
+            size = int(self._store.get_size(key))
+        if size >= 0:
+            return size
+        if size == _NOT_FOUND:
+            return None
+        what = f"the store does not tell the size of {key!r} ({size})"
+        raise self._failed("kv.mooncake.read", what, size)
+
+    def _make_room(self, size: int) -> None:
+        """Connect anew, through a buffer in which a value has room."""
+        if size > self._buffer_bytes:
+            self._store.close()
+            self._connect(size + size // 8)
+
+    def _failed(self, code: str, what: str, status: int) -> KvPoolError:
+        kind = PoolUnreachableError if status == _NO_ANSWER else KvPoolError
+        if status == _NO_ANSWER:
+            what = f"the master's RPC no longer answers: {what}"
+        return kind(code, what, target=str(self._url))
 
 
 @contextlib.contextmanager
@@ -152,6 +200,6 @@ def _load() -> Any:
             f"Mooncake's client can't be loaded: {error}"
             if missing
             else "values of a Mooncake store take its client, which is not installed",
-            hint="apt install libibverbs1 librdmacm1 libnuma1 liburing2" if missing else EXTRA,
+            hint=f"apt install {SYSTEM_PACKAGES}" if missing else EXTRA,
         ) from error
     return store

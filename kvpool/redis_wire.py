@@ -68,9 +68,11 @@ class Connection:
         self._url = url
         self._buffer = b""
         self._at = 0
+        self._is_open = False
         self._socket = self._connect(ca_file, insecure, timeout_s)
         try:
             self._log_in(password)
+            self._is_open = True
         except BaseException:
             self.close()
             raise
@@ -118,10 +120,12 @@ class Connection:
             lines = self._lines(count)
         except (OSError, EOFError) as error:
             raise self._gone(error) from error
-        for line in lines:
-            if line[:1] == b"-" and not line.startswith(_OF_ONE_KEY):
-                raise self.refused(RefusalError(line[1:].decode("utf-8", "replace")))
-        return [int(line[1:]) if line[:1] == b":" else None for line in lines]
+        found = [int(line[1:]) if line[:1] == b":" else None for line in lines]
+        if None in found:
+            for line in lines:
+                if line[:1] == b"-" and not line.startswith(_OF_ONE_KEY):
+                    raise self.refused(RefusalError(line[1:].decode("utf-8", "replace")))
+        return found
 
     def refused(self, refusal: RefusalError) -> KvPoolError:
         """Return the error for an answer that a command can't do without."""
@@ -174,7 +178,9 @@ class Connection:
 
     def _gone(self, error: Exception) -> PoolUnreachableError:
         hint = "in a cluster: kubectl port-forward svc/NAME 6379"
-        if isinstance(error, EOFError | ConnectionResetError) and not self._url.tls:
+        if self._is_open:
+            hint = "it answered before: see whether the server still runs"
+        elif isinstance(error, EOFError | ConnectionResetError) and not self._url.tls:
             hint = "where the server expects TLS, write rediss in place of redis"
         return PoolUnreachableError(
             "kv.redis.unreachable",

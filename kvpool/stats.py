@@ -1,11 +1,12 @@
 """Count what is in a pool, in one pass and in memory that does not grow with it."""
 
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvpool.entry import STATES, Entry, PoolFacts, State
 from kvpool.pool import Depth, Pool
@@ -36,8 +37,7 @@ class Tally:
         return {"entries": self.entries, "bytes": self.bytes}
 
 
-@dataclass(frozen=True, slots=True)
-class GroupName:
+class GroupName(NamedTuple):
     """What entries are told apart by: those with one of these can serve each other's engines."""
 
     model: str | None
@@ -108,10 +108,11 @@ class Histogram:
         if span_s is None:
             self.without += 1
             return
-        place = next((i for i, edge in enumerate(EDGES_S) if span_s < edge), len(EDGES_S))
-        self.counts[place] += 1
-        self.least_s = span_s if self.least_s is None else min(self.least_s, span_s)
-        self.most_s = span_s if self.most_s is None else max(self.most_s, span_s)
+        self.counts[bisect_right(EDGES_S, span_s)] += 1
+        if self.least_s is None or span_s < self.least_s:
+            self.least_s = span_s
+        if self.most_s is None or span_s > self.most_s:
+            self.most_s = span_s
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -178,12 +179,18 @@ class PoolStats:
             self.expires.add(None if entry.expires_s is None else entry.expires_s - now_s)
 
     def _group(self, name: GroupName) -> Group:
-        if name not in self.groups and len(self.groups) >= MOST_NAMES:
+        found = self.groups.get(name)
+        if found is not None:
+            return found
+        if len(self.groups) >= MOST_NAMES:
             name = GroupName(OTHERS, None, None, None)
         return self.groups.setdefault(name, Group())
 
     def _tag(self, tag: tuple[str, str]) -> Tally:
-        if tag not in self.tags and len(self.tags) >= MOST_NAMES:
+        found = self.tags.get(tag)
+        if found is not None:
+            return found
+        if len(self.tags) >= MOST_NAMES:
             tag = (tag[0], OTHERS)
         return self.tags.setdefault(tag, Tally())
 

@@ -86,6 +86,7 @@ _MEANT = {
     "aibrix": "aibrix+shfs, aibrix+rocksdb or aibrix+redis",
     "mooncakestore": "mooncake",
     "v6d": "vineyard",
+    "k8s": "the URL that `aibrixctl kv pools` shows for it",
 }
 _RDMA = {"infinistore", "hpkv", "priskv", "aibrix+infinistore", "aibrix+hpkv", "aibrix+priskv"}
 SCHEMES: tuple[str, ...] = (*_FORMS, *_TLS)

@@ -7,6 +7,7 @@ told a limit. Seen with vineyard 0.24.
 """
 
 import re
+import socket
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -20,6 +21,7 @@ from kvpool.url import PoolUrl
 
 EXTRA = "pip install 'aibrixctl[vineyard]'"
 _EVERYTHING = 1 << 30
+_CONNECT_S = 5.0
 _ID = re.compile(r"o[0-9a-f]{16}", re.ASCII)
 _TREE = (
     "an object is a tree of metadata and blobs, and no one value; vineyard's own migrate moves "
@@ -55,6 +57,7 @@ class VineyardPool(Closing):
             )
         self._vineyard = _load()
         try:
+            _probe(url.path)
             self._client = self._vineyard.connect(url.path)
         except Exception as error:  # the package raises classes of its native part
             raise PoolUnreachableError(
@@ -146,6 +149,13 @@ class VineyardPool(Closing):
         raise UnsupportedError(
             f"kv.cannot.{verb}", f"{self.url}: {_LIMITS[verb]}", target=str(self.url)
         )
+
+
+def _probe(path: str) -> None:
+    """Find out at once what the package would find out after ten tries, and print each."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_CONNECT_S)
+        probe.connect(path)
 
 
 def _load() -> Any:

@@ -1,21 +1,33 @@
 """``aibrixctl kv doctor``: every hazard of a pool, with what shows it and what to do."""
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
-from aibrixctl.kv_options import CaFile, Insecure, PasswordFile, PoolArgument, ReadHeaders
+from aibrixctl.kube_options import Context, Kubeconfig, LongNamespace
+from aibrixctl.kv_k8s import PREFIX, Target, way_in
+from aibrixctl.kv_options import CaFile, Insecure, PasswordFile, ReadHeaders
 from aibrixctl.result import Problem, Result, Status
 from aibrixctl.signals import StopFlag, interruptible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
+    from accelerators.errors import ToolError
+    from cluster.access import Access
     from kvpool.doctor.finding import Report
     from kvpool.doctor.repair import Repaired
+    from kvpool.doctor.survey import Options
+    from kvpool.k8s.resources import CachePool
     from kvpool.pool import Pool
+
+_BLIND = ("kv.redis.unreachable",)
+"""Codes of errors that another way to the Redis helps against."""
 
 
 @command(
@@ -30,10 +42,21 @@ if TYPE_CHECKING:
             "aibrixctl kv doctor aibrix+redis://127.0.0.1:6379/0 --no-probe",
             "AIBrix's slots and nodes, without connecting to the nodes",
         ),
+        (
+            "aibrixctl kv doctor k8s:kvcache-cluster --redis redis://127.0.0.1:6379/0",
+            "a pool in a cluster: its slots against its pods, Redis by port-forward",
+        ),
     ),
 )
 def doctor(
-    pool: PoolArgument,
+    pool: Annotated[
+        str,
+        typer.Argument(
+            metavar="POOL",
+            help="URL of the pool, e.g. lmcache+redis://HOST:6379/0, lmcache+file:DIR; or "
+            "k8s:[NAMESPACE/]NAME, a KVCache resource.",
+        ),
+    ],
     repair: Annotated[
         bool,
         typer.Option("--repair", help="First remove lone halves and temporary files; only these."),
@@ -79,26 +102,43 @@ def doctor(
     password_file: PasswordFile = None,
     ca_file: CaFile = None,
     insecure: Insecure = False,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            "--redis",
+            metavar="URL",
+            help="With k8s: the pool's Redis as it is reached from here, redis://HOST:PORT/DB.",
+        ),
+    ] = None,
+    namespace: LongNamespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
 ) -> Result:
     """Examine a KV cache pool for hazards: what is wrong, what shows it, and what to do.
 
     The server is asked in small batches and values are not read, but for two blocks of each AIBrix
     conn_id that stores tokens. Exits 10 when something is wrong, 3 when a check could not run;
     what is only worth knowing leaves the exit code alone. -o wide also lists what was checked.
+
+    k8s:NAME finds AIBrix's slot map by its KVCache resource and holds it against the pods: slots
+    at addresses that no pod has, pods without slots or not ready, and who else writes the map.
     """
     from aibrixctl import quantities
-    from aibrixctl.kv_options import opened
-    from kvpool.doctor.examine import examine
+    from aibrixctl.kube_options import access
     from kvpool.doctor.survey import Options
-    from kvpool.errors import KvPoolUsageError
-    from kvpool.pool import require
 
-    if dry_run and not repair:
-        raise KvPoolUsageError(
-            "kv.doctor.dry_run",
-            "--dry-run says what --repair would remove; without it nothing is ever changed",
-            hint="add --repair, or leave --dry-run out",
-        )
+    in_cluster = pool.startswith(PREFIX)
+    _refuse_odd(
+        in_cluster=in_cluster,
+        repair=repair,
+        dry_run=dry_run,
+        k8s_only={
+            "--redis": redis,
+            "--namespace": namespace,
+            "--context": context,
+            "--kubeconfig": kubeconfig,
+        },
+    )
     timeout_s = quantities.duration("--probe-timeout", probe_timeout)
     options = Options(
         depth="headers" if headers else "quiet",
@@ -108,6 +148,13 @@ def doctor(
         drain_job=drain_job,
         stall_after_s=quantities.duration("--stall-after", stall_after),
     )
+    if in_cluster:
+        way = access(kubeconfig, context, namespace)
+        return _in_cluster(Target(pool, way, redis, password_file, ca_file, insecure), options)
+    from aibrixctl.kv_options import opened
+    from kvpool.doctor.examine import examine
+    from kvpool.pool import require
+
     repaired = None
     with (
         opened(pool, password_file=password_file, ca_file=ca_file, insecure=insecure) as place,
@@ -123,7 +170,49 @@ def doctor(
                 stop=stop,
                 progress=lambda seen: bar.update(seen, text=f"{seen:,} entries seen"),
             )
-    return _result(pool, report, repaired, stop)
+    return _result(_Outcome(pool, pool, report, repaired), stop)
+
+
+def _refuse_odd(
+    *, in_cluster: bool, repair: bool, dry_run: bool, k8s_only: "dict[str, str | None]"
+) -> None:
+    """Refuse options that would have no effect."""
+    from kvpool.errors import KvPoolUsageError
+
+    if dry_run and not repair:
+        raise KvPoolUsageError(
+            "kv.doctor.dry_run",
+            "--dry-run says what --repair would remove; without it nothing is ever changed",
+            hint="add --repair, or leave --dry-run out",
+        )
+    if repair and in_cluster:
+        raise KvPoolUsageError(
+            "kv.doctor.repair",
+            "--repair removes halves of entries, and a slot map holds no entries",
+            hint="leave --repair out; each finding says what to do",
+        )
+    given = [name for name, value in k8s_only.items() if value is not None]
+    if given and not in_cluster:
+        raise KvPoolUsageError(
+            "kv.doctor.k8s_only",
+            f"{', '.join(given)} is for pools in a cluster, and this one is named by its URL",
+            hint="write k8s:NAME for a KVCache resource",
+        )
+
+
+def _in_cluster(target: Target, options: "Options") -> Result:
+    with interruptible() as stop, session().reporter.progress("examining"):
+        pool, found = target.examine(options, stop)
+    at = f" at {found.url}" if found.url else ""
+    name = f"{PREFIX}{pool.full_name}"
+    outcome = _Outcome(name, name + at, found.report, kvcache=pool)
+    hints = {error.message: _hint(error, pool, target.way) for error in found.obstacles}
+    return _result(outcome, stop, hints)
+
+
+def _hint(error: "ToolError", pool: "CachePool", way: "Access") -> str:
+    """Return what helps against something that left checks open."""
+    return way_in(pool, way) if error.code in _BLIND else error.hint
 
 
 def _repair(place: "Pool", min_age_s: float, stop: StopFlag, *, dry_run: bool) -> "Repaired":
@@ -139,19 +228,34 @@ def _repair(place: "Pool", min_age_s: float, stop: StopFlag, *, dry_run: bool) -
         )
 
 
-def _result(url: str, report: "Report", repaired: "Repaired | None", stop: StopFlag) -> Result:
-    document = {
-        "url": url,
-        **report.to_json(),
-        "repaired": None if repaired is None else repaired.to_json(),
-    }
+@dataclass(frozen=True)
+class _Outcome:
+    """What was examined, and what came of it; ``title`` is what a person reads first."""
 
+    url: str
+    title: str
+    report: "Report"
+    repaired: "Repaired | None" = None
+    kvcache: "CachePool | None" = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "url": self.url,
+            **self.report.to_json(),
+            "repaired": None if self.repaired is None else self.repaired.to_json(),
+            "kvcache": None if self.kvcache is None else self.kvcache.to_json(),
+        }
+
+
+def _result(outcome: _Outcome, stop: StopFlag, hints: "Mapping[str, str] | None" = None) -> Result:
     def view(console: "Console", wide: bool) -> None:
         from aibrixctl.kv_doctor_view import draw_report
 
-        draw_report(console, url, report, repaired, wide=wide)
+        draw_report(console, outcome.title, outcome.report, outcome.repaired, wide=wide)
 
-    status, code, errors = _verdict(url, report, stop)
+    document = outcome.to_json()
+    status, code, errors = _verdict(outcome.url, outcome.report, stop, hints or {})
     return Result(
         document,
         rows=document["findings"],
@@ -164,7 +268,7 @@ def _result(url: str, report: "Report", repaired: "Repaired | None", stop: StopF
 
 
 def _verdict(
-    url: str, report: "Report", stop: StopFlag
+    url: str, report: "Report", stop: StopFlag, hints: "Mapping[str, str]"
 ) -> tuple[Status, ExitCode, tuple[Problem, ...]]:
     """Return what the findings mean for a script: faults weigh more than open checks."""
     if not report.complete:
@@ -175,6 +279,7 @@ def _verdict(
             "kv.doctor.unchecked",
             f"{', '.join(codes)} could not be checked: {reason}",
             url,
+            hints.get(reason, ""),
         )
         for reason, codes in _by_reason(report).items()
     ]

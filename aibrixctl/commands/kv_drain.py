@@ -1,19 +1,20 @@
 """``aibrixctl kv drain``: empty a segment of a Mooncake store, and notice when that hangs."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aibrixctl.command import command, session
-from aibrixctl.exit_codes import ExitCode
-from aibrixctl.result import Problem, Result
+from aibrixctl.result import Result, waiting_stopped
 from aibrixctl.signals import StopFlag, interruptible
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from accelerators.errors import ToolError
     from kvpool.drain.report import Drained, DrainPlan, Job
+    from kvpool.errors import KvPoolUsageError
     from kvpool.mooncake import MooncakePool
+
+    _Outcome = tuple[Drained, ToolError | None]
 
 
 @command(
@@ -78,7 +79,7 @@ def drain(
         typer.Option("--cancel-stalled", help="Cancel it when it hangs; the segment serves again."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Show what would move; start nothing.")
+        bool, typer.Option("--dry-run", "-n", help="Show what would move; start or cancel nothing.")
     ] = False,
 ) -> Result:
     """Empty a segment of a Mooncake store by its own drain, and notice when that hangs.
@@ -87,22 +88,23 @@ def drain(
     pinned, or of which the target has a copy. Those are named, and the command ends with exit
     code 3. A signal ends the waiting; the drain goes on, and --job follows it again.
     """
-    from aibrixctl import quantities
+    from aibrixctl.kv_drain_result import drain_result
     from aibrixctl.kv_options import opened
-    from kvpool.drain.job import cancel_drain, query_drain, start_drain
+    from kvpool.drain.job import end_of, query_drain, start_drain
     from kvpool.drain.plan import mooncake
     from kvpool.drain.report import Drained
 
     _check_choice(segment, to, job, cancel, dry_run=dry_run)
-    stall_after_s = quantities.duration("--stall-after", stall_after)
+    if cancel_stalled and not (follow and cancel is None):
+        raise _choice("--cancel-stalled is for a drain that is followed")
+    stall_after_s = _stall_after_s(stall_after)
     with opened(pool) as place, interruptible() as stop:
         store = mooncake(place)
         if cancel is not None:
-            canceled = cancel_drain(store.master, cancel, stop=stop)
-            return _result(pool, None, Drained("canceled", canceled), stop, asked=True)
+            return _cancel_only(pool, store, cancel, stop, dry_run=dry_run)
         plan = None if segment is None else _plan(store, segment, to or [], stop)
-        if plan is not None and (dry_run or stop.is_set()):
-            return _result(pool, plan, None, stop)
+        if plan is not None and (dry_run or stop.is_set() or not plan.fits):
+            return drain_result(pool, plan, None, stop)
         if plan is not None:
             started = start_drain(store.master, plan, concurrency)
             session().reporter.say(f"drain job {started.id} runs")
@@ -110,11 +112,11 @@ def drain(
             assert job is not None
             started = query_drain(store.master, job)
         if not follow:
-            return _result(pool, plan, Drained("running", started), stop)
-        done = _follow(store, started, plan, to or [], stall_after_s, stop)
+            return drain_result(pool, plan, Drained(end_of(started), started), stop)
+        done, failure = _follow(store, started, plan, to or [], stall_after_s, stop)
         if done.end == "stalled" and cancel_stalled:
-            done = _cancel(store, done, stop)
-    return _result(pool, plan, done, stop)
+            done, failure = _cancel(store, done, stop)
+    return drain_result(pool, plan, done, stop, failure)
 
 
 def _check_choice(
@@ -125,25 +127,41 @@ def _check_choice(
     *,
     dry_run: bool,
 ) -> None:
-    from kvpool.errors import KvPoolUsageError
-
     given = [
         name
         for name, value in (("--segment", segment), ("--job", job), ("--cancel", cancel))
         if value
     ]
     if len(given) != 1:
-        raise KvPoolUsageError(
-            "kv.drain.choice",
+        raise _choice(
             f"{' and '.join(given)} exclude each other" if given else "nothing says what to do",
             hint="give --segment to start a drain, --job to follow one, or --cancel to end one",
         )
-    if dry_run and segment is None:
-        raise KvPoolUsageError(
-            "kv.drain.choice", f"--dry-run is for --segment; {given[0]} starts nothing"
-        )
+    if dry_run and job is not None:
+        raise _choice("--dry-run is for --segment and --cancel; --job changes nothing")
     if to and cancel:
-        raise KvPoolUsageError("kv.drain.choice", "--to has no meaning with --cancel")
+        raise _choice("--to has no meaning with --cancel")
+
+
+def _choice(message: str, *, hint: str = "") -> "KvPoolUsageError":
+    from kvpool.errors import KvPoolUsageError
+
+    return KvPoolUsageError("kv.drain.choice", message, hint=hint)
+
+
+def _stall_after_s(text: str) -> float:
+    from accelerators.errors import UsageError
+    from aibrixctl import quantities
+
+    seconds = quantities.duration("--stall-after", text)
+    if seconds <= 0:
+        raise UsageError(
+            "kv.drain.stall_after",
+            f"--stall-after {text} would take every drain for hung; it must be more than 0s",
+            hint="longer than the master's -default_kv_lease_ttl, 5 s unless told otherwise",
+            target="--stall-after",
+        )
+    return seconds
 
 
 def _plan(
@@ -168,104 +186,71 @@ def _follow(
     targets: list[str],
     stall_after_s: float,
     stop: StopFlag,
-) -> "Drained":
+) -> "_Outcome":
+    """Follow a job; where the master goes away meanwhile, return what was seen last, and why."""
+    import time
+
     from accelerators.units import format_bytes
     from kvpool.drain.job import follow_drain
+    from kvpool.drain.report import Drained
+    from kvpool.errors import KvPoolError
 
     total = None if plan is None else plan.objects
+    last, started_s = job, time.monotonic()
     with session().reporter.progress("draining", total) as bar:
 
         def show(now: "Job") -> None:
+            nonlocal last
+            last = now
             bar.update(
                 now.moved,
                 text=f"{now.moved:,} objects moved, {format_bytes(now.moved_bytes)}; "
                 f"{now.active:,} on their way, {now.blocked:,} blocked",
             )
 
-        return follow_drain(
-            store,
-            job.id,
-            targets=targets,
-            stall_after_s=stall_after_s,
-            stop=stop,
-            progress=show,
-        )
+        try:
+            done = follow_drain(
+                store,
+                job.id,
+                targets=targets,
+                planned=total,
+                stall_after_s=stall_after_s,
+                stop=stop,
+                progress=show,
+            )
+        except KvPoolError as error:
+            return Drained("lost", last, time.monotonic() - started_s), error
+    return done, None
 
 
-def _cancel(store: "MooncakePool", done: "Drained", stop: StopFlag) -> "Drained":
+def _cancel(store: "MooncakePool", done: "Drained", stop: StopFlag) -> "_Outcome":
+    """Cancel a job that stalled; where that fails, return what is known of it, and why."""
     from dataclasses import replace
 
     from kvpool.drain.job import cancel_drain
+    from kvpool.errors import KvPoolError
 
-    return replace(done, job=cancel_drain(store.master, done.job.id, stop=stop), was_canceled=True)
+    try:
+        canceled = cancel_drain(store.master, done.job.id, stop=stop)
+    except KvPoolError as error:
+        return done, error
+    return replace(done, job=canceled, was_canceled=True), None
 
 
-def _result(
-    url: str,
-    plan: "DrainPlan | None",
-    done: "Drained | None",
-    stop: StopFlag,
-    *,
-    asked: bool = False,
+def _cancel_only(
+    url: str, store: "MooncakePool", job: str, stop: StopFlag, *, dry_run: bool
 ) -> Result:
-    document = {
-        "url": url,
-        "plan": None if plan is None else plan.to_json(),
-        "drain": None if done is None else done.to_json(),
-    }
+    from aibrixctl.kv_drain_result import drain_result
+    from kvpool.drain.job import cancel_drain, query_running
+    from kvpool.drain.report import Drained
+    from kvpool.errors import KvPoolError
 
-    def view(console: "Console", wide: bool) -> None:
-        from aibrixctl.kv_drain_view import draw_drain, draw_plan
-
-        if plan is not None:
-            draw_plan(console, plan)
-        if done is not None:
-            draw_drain(console, done, wide=wide)
-
-    problem = None if done is None or asked else _problem(url, done)
-    code = ExitCode.OK if problem is None else ExitCode.PARTIAL
-    if done is None and plan is not None and not plan.fits:
-        problem = Problem(
-            "kv.drain.room", "the targets have no room for it", url, "add a segment, or evict"
-        )
-        code = ExitCode.INFEASIBLE
-    if stop.is_set() and (done is None or done.end in ("stopped", "stalled")):
-        code = stop.exit_code
-    return Result(
-        document,
-        rows=_rows(done),
-        record="blocker",
-        view=view,
-        status="success" if problem is None else "partial",
-        exit_code=code,
-        errors=() if problem is None else (problem,),
-    )
-
-
-def _rows(done: "Drained | None") -> list[dict[str, Any]]:
-    return [] if done is None else [one.to_json() for one in done.blockers.examples]
-
-
-def _problem(url: str, done: "Drained") -> Problem | None:
-    """Return why a drain is not over; None where it is, or where nobody waited."""
-    again = f"aibrixctl kv drain {url}"
-    job = done.job
-    if done.end == "stalled":
-        text = f"nothing has moved for {done.still_s:.0f} s, and the master waits on"
-        if job.active:
-            text += f": {job.active:,} objects are on their way with a client that does not answer"
-        if done.was_canceled:
-            return Problem(
-                "kv.drain.stalled",
-                f"{text}; it was canceled, and the segment serves again",
-                url,
-                "what has moved stays where it is now",
-            )
-        return Problem("kv.drain.stalled", text, url, f"give it up: {again} --cancel {job.id}")
-    if done.end == "stopped":
-        return Problem(
-            "interrupted", "stopped waiting; the drain goes on", url, f"{again} --job {job.id}"
-        )
-    if done.end in ("failed", "canceled"):
-        return Problem(f"kv.drain.{done.end}", f"the master says: {job.message}", url)
-    return None
+    if dry_run:
+        return drain_result(url, None, Drained("running", query_running(store.master, job)), stop)
+    try:
+        canceled = cancel_drain(store.master, job, stop=stop)
+    except KvPoolError:
+        if stop.is_set():
+            return waiting_stopped(url, stop.exit_code)
+        raise
+    return drain_result(url, None, Drained("canceled", canceled, was_canceled=True), stop)

@@ -317,8 +317,12 @@ def _warnings(report: "Report", options: "Options", *, dry_run: bool) -> list[Pr
     if not dry_run:
         return warnings
     if plan.conflicts:
-        what = {"fail": "refused", "skip": "left", "overwrite": "replaced"}[options.on_conflict]
-        text = f"DST has something else under {plan.conflicts:,} keys; they would be {what}"
+        what = {
+            "fail": "this would be refused",
+            "skip": "that would be left",
+            "overwrite": "that would be replaced",
+        }[options.on_conflict]
+        text = f"DST has something else under {plan.conflicts:,} of {plan.entries:,} keys; {what}"
         warnings.append(Problem("kv.migrate.conflict", text, plan.conflict_examples[0]))
     if plan.free_bytes is not None and plan.needed_bytes > plan.free_bytes:
         lacks = format_bytes(plan.needed_bytes - plan.free_bytes)

@@ -214,8 +214,8 @@ STALE_ADDRESS = Hazard(
     "nodes that do not answer at their address",
     "A pod that came back with another address leaves its old one in the metadata, and with no "
     "valid pod left the last metadata stays. Every lookup on such a node waits and fails.",
-    "compare with `kubectl get pods -o wide`; restart AIBrix's kvcache watcher, which writes the "
-    "metadata anew",
+    "compare with `kubectl get pods -o wide`, or let `aibrixctl kv doctor k8s:NAME` do it; delete "
+    "the key: AIBrix's watcher, which compares names and slots only, then writes it anew",
 )
 SAME_ADDRESS = Hazard(
     "KV-ADDRESS-TWICE",

@@ -2,8 +2,10 @@
 
 A drain moves what can be moved and then waits, without an end, for what can't: objects that a
 reader's lease protects for now, that are pinned for good, or of which every target holds a copy
-already. The master then reports blocked units, no active ones, and ``RUNNING``. Seen with Mooncake
-0.3.13; it lists no jobs, so that their ids are worth keeping.
+already. The master then reports blocked units, no active ones, and ``RUNNING``. Where the client of
+the segment is gone it reports active ones that never arrive, lets go of the segment after a while,
+and may call it ``SUCCEEDED`` in the end. Seen with Mooncake 0.3.13; it lists no jobs, so that their
+ids are worth keeping.
 """
 
 import time
@@ -61,6 +63,11 @@ def start_drain(master: Master, plan: DrainPlan, concurrency: int) -> Job:
     return Job(job, "CREATED", tuple(names))
 
 
+def end_of(job: Job) -> End:
+    """Return how a job ended; ``running`` where it has not."""
+    return _ENDED.get(job.status, "running")
+
+
 def query_drain(master: Master, job: str) -> Job:
     """Return the state of a drain job.
 
@@ -96,6 +103,7 @@ def follow_drain(
     job: str,
     *,
     targets: Sequence[str] = (),
+    planned: int | None = None,
     stall_after_s: float = 30.0,
     poll_s: float = 0.5,
     stop: Event,
@@ -107,6 +115,7 @@ def follow_drain(
         pool: where it runs.
         job: its id.
         targets: that it was started with; empty for every other segment.
+        planned: objects that it was to move, to tell what did not arrive.
         stall_after_s: it hangs when none of its counts has changed for so long. Longer than a
             lease lasts, for what a lease blocks moves when that is over.
         poll_s: between questions to the master.
@@ -122,18 +131,45 @@ def follow_drain(
     while True:
         now = query_drain(pool.master, job)
         now_s = time.monotonic()
+        was_over = before is None and end_of(now) != "running"
         if now.counts != before:
             before, moved_s = now.counts, now_s
         if progress is not None:
             progress(now)
         elapsed_s, still_s = now_s - started_s, now_s - moved_s
-        if now.status in _ENDED:
-            return Drained(_ENDED[now.status], now, elapsed_s, still_s)
+        end = end_of(now)
+        if end == "succeeded" and not was_over:
+            missing = None if planned is None else max(0, planned - now.moved)
+            gone = _unmounted(pool, now)
+            return Drained(end, now, elapsed_s, still_s, unmounted=gone, missing=missing)
+        if end != "running":
+            return Drained(end, now, elapsed_s, still_s)
         if still_s >= stall_after_s:
-            blockers = find_blockers(pool, now.segments, targets, stop=stop)
-            return Drained("stalled", now, elapsed_s, still_s, blockers)
+            blockers = find_blockers(pool, now, targets, stop=stop)
+            gone = _unmounted(pool, now)
+            return Drained("stalled", now, elapsed_s, still_s, blockers, unmounted=gone)
         if stop.wait(poll_s):
             return Drained("stopped", now, elapsed_s, still_s)
+
+
+def _unmounted(pool: MooncakePool, job: Job) -> tuple[str, ...]:
+    """Return the segments of a job that left the store; the master takes them for empty."""
+    mounted = {segment.name for segment in pool.master.segments()}
+    return tuple(name for name in job.segments if name not in mounted)
+
+
+def query_running(master: Master, job: str) -> Job:
+    """Return the state of a drain job that goes on.
+
+    Raises:
+        KvPoolError: there is no such job, or it has ended.
+    """
+    now = query_drain(master, job)
+    if end_of(now) != "running":
+        raise KvPoolError(
+            "kv.drain.ended", f"drain job {job} has ended already: {now.message}", target=job
+        )
+    return now
 
 
 def cancel_drain(master: Master, job: str, *, stop: Event, patience_s: float = 10.0) -> Job:
@@ -153,11 +189,7 @@ def cancel_drain(master: Master, job: str, *, stop: Event, patience_s: float = 1
     """
     until_s = time.monotonic() + patience_s
     while True:
-        now = query_drain(master, job)
-        if now.status in _ENDED:
-            raise KvPoolError(
-                "kv.drain.ended", f"drain job {job} has ended already: {now.message}", target=job
-            )
+        now = query_running(master, job)
         try:
             master.cancel_drain(job)
             return query_drain(master, job)
@@ -169,6 +201,7 @@ def cancel_drain(master: Master, job: str, *, stop: Event, patience_s: float = 1
                     "kv.drain.moving",
                     f"the master does not cancel drain job {job} while objects are on their way: "
                     f"{now.active:,} now, {now.moved:,} moved",
-                    hint="follow it with --job; it can be canceled when it stalls",
+                    hint="try again when they have arrived; if they do not, their client is gone, "
+                    "and the master lets go of it after its -client_ttl",
                     target=job,
                 ) from error

@@ -1,9 +1,10 @@
 """Look at the segments of a Mooncake store: what a drain would move, and what blocks one."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from threading import Event
 
-from kvpool.drain.report import Blocker, Blockers, DrainPlan, Why
+from kvpool.drain.report import Blocker, Blockers, DrainPlan, Job, Why
 from kvpool.entry import Entry
 from kvpool.errors import KvPoolUsageError
 from kvpool.mooncake import MooncakePool
@@ -61,6 +62,7 @@ def plan_drain(
             target="--to",
         )
     objects = size = copied = seen = 0
+    complete = True
     examples: list[str] = []
     for batch in pool.scan():
         for entry in batch:
@@ -75,15 +77,23 @@ def plan_drain(
         if progress is not None:
             progress(seen)
         if stop is not None and stop.is_set():
+            complete = False
             break
-    free = sum(aim.free_bytes for aim in aims)
-    return DrainPlan(tuple(sources), tuple(aims), objects, size, free, copied, tuple(examples))
+    return DrainPlan(
+        segments=tuple(sources),
+        targets=tuple(aims),
+        objects=objects,
+        bytes=size,
+        free_bytes=sum(aim.free_bytes for aim in aims),
+        copied=copied,
+        examples=tuple(examples),
+        complete=complete,
+    )
 
 
-def find_blockers(
-    pool: MooncakePool, names: Sequence[str], targets: Sequence[str], *, stop: Event
-) -> Blockers:
-    """Return what is left on segments that are being drained."""
+def find_blockers(pool: MooncakePool, job: Job, targets: Sequence[str], *, stop: Event) -> Blockers:
+    """Return what is left on the segments of a job that stands still."""
+    names = job.segments
     aims = targets or [
         one.name for one in pool.master.segments() if one.name not in names and one.status == "OK"
     ]
@@ -96,10 +106,14 @@ def find_blockers(
         copied += why == "copied"
         if len(examples) < MOST_NAMED:
             examples.append(Blocker(entry.key, entry.value_bytes or 0, why, entry.node or ""))
+    if job.active or job.blocked < objects:
+        # The master counts what is blocked; it does not say which of the others that is.
+        examples = [one if one.why == "copied" else replace(one, why="waiting") for one in examples]
     return Blockers(objects, size, copied, tuple(examples))
 
 
 def _pick(known: dict[str, Segment], names: Sequence[str], option: str) -> list[Segment]:
+    names = list(dict.fromkeys(names))
     for name in names:
         if name not in known:
             raise KvPoolUsageError(

@@ -5,12 +5,14 @@ from typing import Any, Literal
 
 from kvpool.mooncake_http import Segment
 
-End = Literal["succeeded", "failed", "canceled", "stalled", "stopped", "running"]
+End = Literal["succeeded", "failed", "canceled", "stalled", "stopped", "running", "lost"]
 """How following a job ended. ``stalled``: it no longer moves; ``stopped``: nobody waits any
-longer; ``running``: nobody waited. In these three the job itself goes on."""
-Why = Literal["copied", "held"]
+longer; ``running``: nobody waited. In these three the job itself goes on. ``lost``: the master no
+longer answers, or no longer knows it."""
+Why = Literal["copied", "held", "waiting"]
 """What blocks an object. ``copied``: every target holds a copy already, and a target takes no
-second one. ``held``: a lease that readers renew, or a hard pin; the master doesn't tell which."""
+second one. ``held``: a lease that readers renew, or a hard pin; the master doesn't tell which.
+``waiting``: it is on its way or waits for others that are, or one of the first two."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class DrainPlan:
         free_bytes: on the targets together.
         copied: objects of which every target holds a copy already; they will block the job.
         examples: some keys of those.
+        complete: False where counting was stopped; such a plan must not be carried out.
     """
 
     segments: tuple[Segment, ...]
@@ -33,6 +36,7 @@ class DrainPlan:
     free_bytes: int
     copied: int
     examples: tuple[str, ...]
+    complete: bool = True
 
     @property
     def fits(self) -> bool:
@@ -50,6 +54,7 @@ class DrainPlan:
             "fits": self.fits,
             "copied": self.copied,
             "examples": list(self.examples),
+            "complete": self.complete,
         }
 
 
@@ -138,7 +143,11 @@ class Drained:
         elapsed_s: since it was started or followed.
         still_s: how long nothing had moved at the end.
         blockers: where it stalled.
-        was_canceled: whether it was canceled for that.
+        was_canceled: whether it was canceled, for that or because it was asked for.
+        unmounted: segments that left the store while it was followed to its success, or until it
+            stalled. The master then counts them as empty, and what had not moved is lost.
+        missing: objects of the plan that did not arrive though it succeeded: removed or evicted
+            meanwhile, or lost. None where it did not, or nothing was planned.
     """
 
     end: End
@@ -147,6 +156,15 @@ class Drained:
     still_s: float = 0.0
     blockers: Blockers = field(default_factory=Blockers)
     was_canceled: bool = False
+    unmounted: tuple[str, ...] = ()
+    missing: int | None = None
+
+    @property
+    def objects_lost(self) -> bool:
+        """Tell whether the master calls a success what may have lost objects."""
+        if self.missing is None:
+            return bool(self.unmounted)
+        return self.missing > 0 and bool(self.unmounted or self.job.failed)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -157,4 +175,6 @@ class Drained:
             "still_s": round(self.still_s, 3),
             "blockers": self.blockers.to_json() if self.end == "stalled" else None,
             "was_canceled": self.was_canceled,
+            "unmounted": list(self.unmounted),
+            "missing": self.missing,
         }

@@ -60,6 +60,14 @@ class Item(NamedTuple):
     ours: bool
 
 
+class Arrived(NamedTuple):
+    """An entry that the target had when it was settled."""
+
+    number: int
+    key: str
+    fate: Fate
+
+
 class Settled(NamedTuple):
     """What became of an item; ``stamp`` tells its version at the source."""
 
@@ -174,25 +182,17 @@ class Journal:
             for later, number, key, size, fate in rows
         ]
 
-    def begin(self, numbers: Sequence[int]) -> None:
-        """Note that these items are about to be written to the target."""
+    def begin(self, numbers: Sequence[int], settled: Iterable[Settled] = ()) -> None:
+        """Note that items are about to be written to the target, and what became of others."""
         with self._step() as database:
+            _settle(database, settled)
             which, values = _those(numbers)
             database.execute(f"UPDATE entries SET fate = 'writing' WHERE {which}", values)
 
     def settle(self, settled: Iterable[Settled]) -> None:
         """Note what became of items."""
-        # Most of a batch fares alike, and one statement for all is much cheaper than one for each.
-        alike: dict[tuple[Fate, str, str], list[int]] = {}
-        for number, fate, stamp, note in settled:
-            alike.setdefault((fate, stamp, note), []).append(number)
         with self._step() as database:
-            for what, numbers in alike.items():
-                which, values = _those(numbers)
-                database.execute(
-                    f"UPDATE entries SET fate = ?, stamp = ?, note = ? WHERE {which}",
-                    (*what, *values),
-                )
+            _settle(database, settled)
 
     def copied(self, after: int, limit: int) -> list[tuple[int, str, str]]:
         """Return number, key and stamp of entries whose copy stands in the target."""
@@ -203,6 +203,16 @@ class Journal:
                 (after, limit),
             ).fetchall()
         return [(number, _text(key), stamp) for number, key, stamp in rows]
+
+    def arrived(self, after: int, limit: int) -> list[Arrived]:
+        """Return entries that the target had when they were settled."""
+        with self._step() as database:
+            rows = database.execute(
+                "SELECT id, key, fate FROM entries WHERE fate IN ('copied', 'same', 'moved') "
+                "AND id > ? ORDER BY id LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        return [Arrived(number, _text(key), fate) for number, key, fate in rows]
 
     def reopen(self, numbers: Sequence[int], *, ours: bool = True) -> None:
         """Have entries copied again; ``ours``: what the target has under their key is our copy."""
@@ -345,6 +355,18 @@ class Journal:
                 hint="resume with the same pools and filters, or name another --journal",
                 target=str(self.path),
             )
+
+
+def _settle(database: sqlite3.Connection, settled: Iterable[Settled]) -> None:
+    # Most of a batch fares alike, and one statement for all is much cheaper than one for each.
+    alike: dict[tuple[Fate, str, str], list[int]] = {}
+    for number, fate, stamp, note in settled:
+        alike.setdefault((fate, stamp, note), []).append(number)
+    for what, numbers in alike.items():
+        which, values = _those(numbers)
+        database.execute(
+            f"UPDATE entries SET fate = ?, stamp = ?, note = ? WHERE {which}", (*what, *values)
+        )
 
 
 def _those(numbers: Sequence[int]) -> tuple[str, tuple[int, ...]]:

@@ -105,6 +105,7 @@ class Lane:
         self._batches = 0
         self._begun: set[int] = set()
         self._written: Counter[int] = Counter()
+        self._unnoted: list[Settled] = []
 
     def copy(self, items: Sequence[Item]) -> None:
         """Copy a batch; what changes under way is copied again, entry by entry.
@@ -127,6 +128,14 @@ class Lane:
         """Return an item for another try, in which what this lane wrote is no conflict."""
         return item._replace(ours=item.ours or item.number in self._written)
 
+    def note(self) -> None:
+        """Write down what became of the last batch; else that is done with the next one's start.
+
+        Where neither comes to pass, its entries count as begun, and are found in the target.
+        """
+        self._journal.settle(self._unnoted)
+        self._unnoted = []
+
     def close(self) -> None:
         """End both sessions."""
         self._source.close()
@@ -134,6 +143,9 @@ class Lane:
 
     def _attempt(self, items: Sequence[Item]) -> bool:
         """Copy a batch once; False when something of it changed meanwhile."""
+        # Waited for first: what changes between the look and the copy has to be copied again.
+        planned = sum(item.bytes for item in items)
+        self._pace.wait(planned, self._stop)
         keys = [item.key for item in items]
         self._source.ask(keys)
         self._target.ask(keys)
@@ -145,7 +157,8 @@ class Lane:
             self._target.abandon()
             middle = len(items) // 2
             return self._attempt(items[:middle]) and self._attempt(items[middle:])
-        self._pace.wait(total, self._stop)
+        if total > planned:
+            self._pace.wait(total - planned, self._stop)
         self._at("looked")
         try:
             return self._copy(items, here, there)
@@ -245,7 +258,8 @@ class Lane:
             # What is there already has to be there still, if the source is to lose it.
             return 0 if self._target.leave() else None
         self._begun |= {seen.item.number for seen in wanted}
-        self._journal.begin([seen.item.number for seen in wanted])
+        self._journal.begin([seen.item.number for seen in wanted], self._unnoted)
+        self._unnoted = []
         self._at("begun")
         values: dict[int, memoryview] = {}
         if _is_large(wanted):
@@ -326,7 +340,7 @@ class Lane:
             self._counts.verified_entries += verified
 
     def _settle(self, settled: Sequence[tuple[Settled, int]]) -> None:
-        self._journal.settle([one for one, _ in settled])
+        self._unnoted += [one for one, _ in settled]
         with self._counts.lock:
             self._counts.settled_entries += len(settled)
             self._counts.settled_bytes += sum(size for _, size in settled)

@@ -2,12 +2,16 @@
 
 import threading
 import time
+from typing import Final
+
+_CREDIT_S: Final = 0.04
+"""How late a sender may be and still catch up: threads wake up late, above all on busy cores."""
 
 
 class Pace:
     """Tells those who move bytes how long to wait first; shared by all lanes.
 
-    What was not used is not saved up, so that a stall is not followed by a burst.
+    What was not used is not saved up beyond that, so that a stall is not followed by a burst.
 
     Args:
         bytes_per_s: the limit; None: none.
@@ -24,6 +28,7 @@ class Pace:
             return
         with self._lock:
             now = time.monotonic()
-            end = self._free_at_s = max(now, self._free_at_s) + count / self._rate
+            free_s = self._free_at_s or now
+            end = self._free_at_s = max(now - _CREDIT_S, free_s) + count / self._rate
         # Waiting for the end of its own share keeps the first batch within the limit too.
         stop.wait(end - now)

@@ -119,7 +119,7 @@ class Migration:
         with (
             Journal(journal_path, self.config, resume=resume) as journal,
             self._locks(),
-            contextlib.closing(Watch(self._source, journal)) as watch,
+            contextlib.closing(Watch(self._source, self._target, journal)) as watch,
         ):
             self._source.tidy()
             self._target.tidy()
@@ -178,7 +178,7 @@ class Migration:
         if plan.conflicts and self.options.on_conflict == "fail":
             raise ConflictError(
                 "kv.migrate.conflict",
-                f"the target has other entries under {plan.conflicts} of {plan.entries} keys, "
+                f"the target has other entries under {plan.conflicts:,} of {plan.entries:,} keys, "
                 f"such as {plan.conflict_examples[0]}",
                 hint="--on-conflict skip leaves them, overwrite replaces them",
                 target=str(self._target.url),

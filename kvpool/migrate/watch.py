@@ -17,8 +17,8 @@ _CHECK: Final = 256
 class Watch:
     """Finds entries that changed at the source after they were copied, or are new there."""
 
-    def __init__(self, source: End, journal: Journal):
-        self._source, self._journal = source, journal
+    def __init__(self, source: End, target: End, journal: Journal):
+        self._source, self._target, self._journal = source, target, journal
         self._changes: RedisChanges | None = source.changes()
         self._unsettled: set[str] = set()
         self._side: Side | None = None
@@ -58,6 +58,26 @@ class Watch:
             reopened += len(changed)
             after = rows[-1][0]
         return reopened
+
+    def find_lost(self) -> int:
+        """Reopen copies that the target no longer has; return how many it lost for good.
+
+        A server that was started anew came back empty, or evicted them. What was removed from
+        the source is not to be had again.
+        """
+        lost, after = 0, 0
+        side = self._target.reader()
+        try:
+            while rows := self._journal.arrived(after, _CHECK):
+                looks = side.look([row.key for row in rows])
+                side.leave()
+                missing = [row for row, look in zip(rows, looks, strict=True) if look is None]
+                self._journal.reopen([r.number for r in missing if r.fate != "moved"], ours=False)
+                lost += sum(row.fate == "moved" for row in missing)
+                after = rows[-1].number
+        finally:
+            side.close()
+        return lost
 
     def find_new(self, selection: Selection) -> int:
         """Plan entries that were written since the source was listed; return how many.

@@ -95,6 +95,13 @@ class Work:
 
     def _catch_up(self, report: Report) -> None:
         """See what changed while no run was watching."""
+        lost = self._watch.find_lost()
+        if lost:
+            report.warnings.append(
+                f"{lost:,} entries that were removed from the source once their copy had been "
+                f"compared are no longer in {self._target.url}: it came back without its data, or "
+                "they expired or were evicted there"
+            )
         self._watch.find_new(self._selection)
         if self._options.verify == "full":
             self._journal.reopen_copied()
@@ -150,14 +157,20 @@ class Work:
     def _drive(self, lane: Lane, batches: "_Batches") -> None:
         """Copy batch after batch, until there are none or somebody fails."""
         try:
-            while not (self._stop.is_set() or self._halt.is_set()):
-                batch = batches.next()
-                if not batch:
-                    return
-                lane.copy(batch)
+            try:
+                self._copy_all(lane, batches)
+            finally:
+                lane.note()
         except BaseException as error:
             self._failures.append(error)
             self._halt.set()
+
+    def _copy_all(self, lane: Lane, batches: "_Batches") -> None:
+        while not (self._stop.is_set() or self._halt.is_set()):
+            batch = batches.next()
+            if not batch:
+                return
+            lane.copy(batch)
 
     def _attend(self, threads: Iterable[threading.Thread]) -> None:
         """Until the lanes end: report progress, take in changes, see that there is room."""
@@ -197,7 +210,7 @@ class Work:
                 "kv.target.evicts",
                 f"{self._target.url} threw out {room.evicted - self._evicted} entries meanwhile "
                 f"to make room ({room.limit})",
-                hint="give it more memory, then --resume --verify full",
+                hint="give it more memory; --resume copies again what it lost",
                 target=str(self._target.url),
             )
 

@@ -125,6 +125,7 @@ def test_output_file_in_a_missing_folder_is_an_error(
     outcome = cli("schema", "list", "--output-file", str(tmp_path / "no" / "out.json"))
     assert outcome.code == 1
     assert "no/out.json" in outcome.err
+    assert outcome.err.count("error:") == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full")

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import redis
+import yaml
 
 from aibrixctl.tree import function_of, leaves
+from cluster.access import Access, connect
 from mockfail import native, state_file
 from mockfail.nodes import node
 from mockfail.state import State
@@ -21,7 +23,9 @@ from profiler.interop.aibrix import to_profile
 from profiler.interop.aibrix_redis import profile_key
 from profiler.table import load, save
 from tests.gateway import recent
+from tests.kube import Server, fresh_namespace
 from tests.kvpool.event_publisher import numbered, publisher
+from tests.kvpool.k8s.cluster_pools import world_of
 from tests.kvpool.mooncake_servers import replay
 from tests.kvpool.test_find import write_tokenizer
 from tests.kvpool.test_placement import TWO
@@ -131,6 +135,7 @@ def test_example_runs(
     tmp_path: Path,
     cli: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     work = tmp_path / "work"
     shutil.copytree(prepared, work)
@@ -143,6 +148,9 @@ def test_example_runs(
             monkeypatch.setenv(name, value)
     if line.startswith("aibrixctl mock-fail"):
         mock_example(line, tmp_path, cli, monkeypatch)
+        return
+    if "kv pools" in line or "k8s:" in line:
+        pool_example(line, tmp_path, request.getfixturevalue("kube"), cli, monkeypatch)
         return
     words = shlex.split(line.replace(ENGINE, engine))
     if REDIS in line:
@@ -184,6 +192,27 @@ def gateway_of_m(folder: Path, client: redis.Redis) -> None:
     for _ in range(30):
         trace.slot([(100, 30)] * 60 + [(400, 120)] * 20)
     trace.write(client)
+
+
+def pool_example(
+    line: str,
+    tmp_path: Path,
+    kube: Server,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Run an example beside a cluster with a sound cache pool ``kvcache-cluster``."""
+    config = yaml.safe_load(kube.kubeconfig.read_text())
+    with fresh_namespace(kube) as namespace, redis_server(tmp_path) as server:
+        config["contexts"][0]["context"]["namespace"] = namespace
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        with connect(Access()) as api, world_of(api, server.port) as world:
+            world.name = "kvcache-cluster"
+            world.build()
+            place = f"127.0.0.1:{server.port}"
+            outcome = cli(*(word.replace(REDIS, place) for word in shlex.split(line)[1:]))
+    assert (outcome.code, bool(outcome.out)) == (0, True), outcome.err
 
 
 def mock_example(

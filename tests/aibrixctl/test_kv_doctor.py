@@ -150,7 +150,11 @@ def test_slots_and_nodes(
 
 @requires_redis
 def test_a_signal_ends_a_watch_with_what_was_seen(tmp_path: Path) -> None:
-    with redis_server(tmp_path) as server, redis.Redis(port=server.port) as client:
+    # By default the client gives up before a process on busy cores has started.
+    with (
+        redis_server(tmp_path) as server,
+        redis.Redis(port=server.port, socket_timeout=60) as client,
+    ):
         client.set("kvcache_nodes", json.dumps(TWO))
         words = ["kv", "doctor", f"aibrix+redis://127.0.0.1:{server.port}", "--no-probe"]
         process = subprocess.Popen(

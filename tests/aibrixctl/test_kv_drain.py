@@ -55,6 +55,82 @@ def test_a_drain_that_hangs_is_partial_and_its_blockers_are_rows(
         assert body["data"]["drain"]["job"]["status"] == "CANCELED"
 
 
+def test_a_drain_that_hangs_and_can_not_be_canceled_is_still_reported(
+    cli_json: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client stands still, and the master cancels nothing while objects are on their way."""
+    monkeypatch.setattr("kvpool.drain.job.cancel_drain.__kwdefaults__", {"patience_s": 0.2})
+    with replay("abandoned", states=2) as server:
+        words = ("kv", "drain", server.url, "--segment", SOURCE, "--stall-after", "200ms")
+        body = cli_json(*words, "--cancel-stalled")
+    assert (body["exit_code"], body["status"]) == (3, "partial")
+    assert [error["code"] for error in body["errors"]] == ["kv.drain.stalled", "kv.drain.moving"]
+    assert f"{SOURCE} left the store" in body["errors"][0]["message"]
+    drain = body["data"]["drain"]
+    assert (drain["end"], drain["was_canceled"], drain["job"]["active"]) == ("stalled", False, 10)
+
+
+def test_a_success_that_lost_objects_is_partial(
+    cli: Callable[..., Any], cli_json: Callable[..., Any]
+) -> None:
+    with replay("abandoned") as server:
+        body = cli_json("kv", "drain", server.url, "--segment", SOURCE)
+    assert (body["exit_code"], body["data"]["drain"]["missing"]) == (3, 10)
+    assert body["errors"][0]["code"] == "kv.drain.objects_lost"
+    with replay("abandoned") as server:
+        outcome = cli("kv", "drain", server.url, "--segment", SOURCE)
+    assert "10 objects did not arrive" in outcome.out
+    assert f"10 objects have not arrived: {SOURCE} left the store meanwhile" in outcome.err
+
+
+def test_a_master_that_starts_anew_leaves_what_was_seen(cli_json: Callable[..., Any]) -> None:
+    with replay("hanging", forgets=True) as server:
+        body = cli_json("kv", "drain", server.url, "--segment", SOURCE)
+    assert (body["exit_code"], body["status"]) == (1, "partial")
+    assert [error["code"] for error in body["errors"]] == ["kv.drain.lost", "kv.drain.job"]
+    drain = body["data"]["drain"]
+    assert (drain["end"], drain["job"]["id"]) == ("lost", scenes()["hanging"]["job"])
+
+
+def test_canceling_can_be_tried_dry(cli_json: Callable[..., Any]) -> None:
+    with replay("hanging") as server:
+        job = cli_json("kv", "drain", server.url, "--segment", SOURCE, "--no-follow")["data"][
+            "drain"
+        ]["job"]["id"]
+        body = cli_json("kv", "drain", server.url, "--cancel", job, "--dry-run")
+        assert (body["exit_code"], body["data"]["drain"]["end"]) == (0, "running")
+        assert not any("cancel" in path for _, path in server.seen)
+        body = cli_json("kv", "drain", server.url, "--cancel", job)
+        assert (body["data"]["drain"]["end"], body["data"]["drain"]["was_canceled"]) == (
+            "canceled",
+            True,
+        )
+        again = cli_json("kv", "drain", server.url, "--cancel", job, "--dry-run")
+        assert again["errors"][0]["code"] == "kv.drain.ended"
+        ended = cli_json("kv", "drain", server.url, "--job", job, "--no-follow")
+        assert ended["data"]["drain"]["end"] == "canceled"
+
+
+def test_too_little_room_is_infeasible_dry_or_not(cli_json: Callable[..., Any]) -> None:
+    def full(segments: list[dict[str, Any]]) -> None:
+        for segment in segments:
+            segment["allocator_used_bytes"] = segment["size_bytes"] - 10
+
+    with replay("hanging", segments=full) as server:
+        for dry in ((), ("--dry-run",)):
+            body = cli_json("kv", "drain", server.url, "--segment", SOURCE, *dry)
+            assert (body["exit_code"], body["errors"][0]["code"]) == (11, "kv.drain.room")
+            assert (body["data"]["plan"]["fits"], body["data"]["drain"]) == (False, None)
+        assert {method for method, _ in server.seen} == {"GET"}
+
+
+def test_what_a_hint_says_can_be_pasted_into_a_shell(cli: Callable[..., Any]) -> None:
+    with replay("hanging") as server:
+        url = f"{server.url}?rpc=1&protocol=tcp"
+        outcome = cli("kv", "drain", url, "--segment", SOURCE, "--stall-after", "200ms")
+    assert f"aibrixctl kv drain '{url}' --cancel" in outcome.err
+
+
 def test_it_can_be_started_and_left(cli_json: Callable[..., Any]) -> None:
     with replay("sound") as server:
         body = cli_json("kv", "drain", server.url, "--segment", SOURCE, "--no-follow")
@@ -86,7 +162,9 @@ def test_a_signal_ends_the_waiting_and_says_how_to_go_on() -> None:
     [
         ((), 2, "nothing says what to do"),
         (("--segment", SOURCE, "--job", "1-2"), 2, "exclude each other"),
-        (("--job", "1-2", "--dry-run"), 2, "--dry-run is for --segment"),
+        (("--job", "1-2", "--dry-run"), 2, "--dry-run is for --segment and --cancel"),
+        (("--segment", SOURCE, "--stall-after", "0s"), 2, "must be more than 0s"),
+        (("--segment", SOURCE, "--no-follow", "--cancel-stalled"), 2, "that is followed"),
         (("--cancel", "1-2", "--to", TARGET), 2, "--to has no meaning"),
         (("--segment", "nosuch"), 2, "there is no segment 'nosuch'"),
         (("--job", "1-2"), 1, "knows no drain job"),
@@ -101,8 +179,10 @@ def test_bad_input_is_told(
 
 
 def test_other_commands_work_on_the_store(
-    cli: Callable[..., Any], cli_json: Callable[..., Any]
+    cli: Callable[..., Any], cli_json: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What is replayed has no RPC, so that values are left alone whether the client is there or not.
+    monkeypatch.setattr("kvpool.mooncake.is_installed", lambda: False)
     with replay("sound") as server:
         stats = cli_json("kv", "stats", server.url)["data"]
         assert stats["states"]["whole"]["entries"] == 12

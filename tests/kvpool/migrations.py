@@ -17,6 +17,8 @@ from kvpool.migrate.report import Options, Report
 from kvpool.migrate.run import Migration
 
 MODEL = "acme/chat-8b"
+FULL = Options(verify="full")
+PAIRS = [("redis", "redis"), ("redis", "file"), ("file", "redis"), ("file", "file")]
 
 
 def key_of(number: int, model: str = MODEL) -> str:
@@ -47,6 +49,7 @@ class RedisPool:
     keeps_expiry = True
 
     def __init__(self, port: int, database: int = 0):
+        self.port = port
         self.client = redis.Redis(port=port, db=database)
         self.url = f"lmcache+redis://127.0.0.1:{port}/{database}"
 
@@ -125,6 +128,42 @@ class FilePool:
 
 
 AnyPool = RedisPool | FilePool
+
+
+def ends_of(pair: tuple[str, str], server: RedisPool, folder: Path) -> list[AnyPool]:
+    """Source and target of some kinds; two of Redis are databases of one server."""
+    return [
+        RedisPool(server.port, number) if kind == "redis" else FilePool(folder / f"pool{number}")
+        for number, kind in enumerate(pair)
+    ]
+
+
+def fill(pool: AnyPool, count: int = 6, size: int = 3000) -> dict[str, Stored]:
+    source = random.Random(7)
+    expected = {key_of(number): stored(source, size) for number in range(count)}
+    for key, value in expected.items():
+        pool.put(key, value)
+    return expected
+
+
+def config_of(source: AnyPool, target: AnyPool) -> dict[str, object]:
+    return {"source": source.url, "target": target.url, "models": [], "drop_expiry": False}
+
+
+class Once:
+    """Does something at the first occurrence of a step."""
+
+    def __init__(self, step: str, action: Callable[[], object]):
+        self._step, self._action = step, action
+        self._lock = threading.Lock()
+        self.done = False
+
+    def __call__(self, step: str) -> None:
+        with self._lock:
+            if step != self._step or self.done:
+                return
+            self.done = True
+        self._action()
 
 
 @dataclass

@@ -20,15 +20,25 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from kvpool.mooncake_client import SYSTEM_PACKAGES
+
 FIXTURE = Path(__file__).parent / "fixtures" / "mooncake.json"
 SEGMENTS = ("127.0.0.1:17001", "127.0.0.1:17002")
 _START_LIMIT_S = 30.0
 _PROGRAM = Path(sys.executable).parent / "mooncake_master"
 MASTER = str(_PROGRAM) if _PROGRAM.exists() else shutil.which("mooncake_master")
-requires_mooncake = pytest.mark.skipif(
-    MASTER is None or find_spec("mooncake") is None,
-    reason="Mooncake is not installed; pip install 'aibrixctl[mooncake]'",
-)
+
+
+def _why_no_mooncake() -> str:
+    if MASTER is None or find_spec("mooncake") is None:
+        return "Mooncake is not installed; pip install 'aibrixctl[mooncake]'"
+    tried = subprocess.run([MASTER, "--version"], check=False, capture_output=True, text=True)
+    lacking = "error while loading shared libraries" in tried.stderr
+    return f"{tried.stderr.strip()}; apt install {SYSTEM_PACKAGES}" if lacking else ""
+
+
+WHY_NO_MOONCAKE = _why_no_mooncake()
+requires_mooncake = pytest.mark.skipif(bool(WHY_NO_MOONCAKE), reason=WHY_NO_MOONCAKE)
 _CLIENT = """
 import json, signal, sys
 from mooncake.store import MooncakeDistributedStore
@@ -44,12 +54,15 @@ signal.pause()
 class Master:
     """A master that runs.
 
-    ``seen`` are the requests that a replaying one got, as (method, path).
+    ``seen`` are the requests that a replaying one got, as (method, path); ``clients`` are those
+    that lend memory to a real one, by segment.
     """
 
     port: int
     rpc: int = 0
     seen: list[tuple[str, str]] = field(default_factory=list)
+    clients: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
+    process: "subprocess.Popen[bytes] | None" = None
 
     @property
     def url(self) -> str:
@@ -79,7 +92,12 @@ def until(what: Callable[[], Any], limit_s: float = _START_LIMIT_S) -> Any:
 
 @contextmanager
 def mooncake(
-    folder: Path, segments: tuple[str, ...] = SEGMENTS, *, lease: str = "1s", size: int = 64 << 20
+    folder: Path,
+    segments: tuple[str, ...] = SEGMENTS,
+    *,
+    lease: str = "1s",
+    client_ttl_s: int = 10,
+    size: int = 64 << 20,
 ) -> Iterator[Master]:
     """Run a real master, and a client that lends memory for each segment."""
     with (
@@ -90,9 +108,11 @@ def mooncake(
     assert MASTER is not None
     words = [f"-metrics_port={master.port}", f"-rpc_port={master.rpc}", "-rpc_address=127.0.0.1"]
     words += ["-metrics_host=127.0.0.1", f"-default_kv_lease_ttl={lease}"]
+    words += [f"-client_ttl={client_ttl_s}"]
     with contextlib.ExitStack() as stack:
         log = stack.enter_context((folder / "mooncake.log").open("wb"))
-        children = [subprocess.Popen([MASTER, *words], stdout=log, stderr=log)]
+        master.process = subprocess.Popen([MASTER, *words], stdout=log, stderr=log)
+        children = [master.process]
         stack.callback(_end, children)
         until(lambda: b'"service_ready":true' in master.get("/health"))
         for name in segments:
@@ -102,6 +122,7 @@ def mooncake(
                 stderr=log,
             )
             children.append(child)
+            master.clients[name] = child
             assert child.stdout is not None
             stack.callback(child.stdout.close)
             assert b"ready" in child.stdout.readline()
@@ -125,6 +146,9 @@ def replay(
     scene: str,
     *,
     job: str | None = None,
+    states: int | None = None,
+    keys: tuple[str, ...] = (),
+    forgets: bool = False,
     health: str | None = None,
     segments: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> Iterator[Master]:
@@ -132,9 +156,12 @@ def replay(
 
     The drain goes on by one recorded state with every question about it; when it has got to the
     last, the pool is as it was then. ``job`` is its id, and ``health`` what the master says of
-    itself, instead of what was recorded; ``segments`` changes those of the beginning.
+    itself, instead of what was recorded; ``segments`` changes those of the beginning. It gets no
+    further than the first so many ``states``, and then ``forgets`` the job as one does that starts
+    anew. ``keys`` are listed too, and not known otherwise.
     """
     recorded = scenes()[scene]
+    recorded["states"] = recorded["states"][:states]
     if job is not None:
         recorded = json.loads(json.dumps(recorded).replace(recorded["job"], job))
     if health is not None:
@@ -145,7 +172,7 @@ def replay(
         recorded["before"]["/get_segments_detail"] = json.dumps(detail)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Replay)
     server.daemon_threads = True
-    server.scene = _Scene(recorded)  # type: ignore[attr-defined]
+    server.scene = _Scene(recorded, keys, forgets)  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -159,8 +186,10 @@ def replay(
 class _Scene:
     """The recorded answers, and how far the drain has got in them."""
 
-    def __init__(self, recorded: dict[str, Any]):
+    def __init__(self, recorded: dict[str, Any], keys: tuple[str, ...], forgets: bool):
         self.recorded = recorded
+        self.forgets = forgets
+        self.keys = keys
         self.states = list(recorded["states"])
         self.started = self.canceled = False
         self.seen: list[tuple[str, str]] = []
@@ -179,7 +208,7 @@ class _Scene:
             found = {key: now["keys"].get(key, self.recorded["missing"]) for key in asked}
             return 200, json.dumps({"success": True, "data": found})
         if parts.path == "/get_all_keys":
-            return 200, "".join(key + "\n" for key in now["keys"])
+            return 200, "".join(key + "\n" for key in (*now["keys"], *self.keys))
         return (200, now[parts.path]) if parts.path in now else (404, "")
 
     def _drain(self, path: str, job: str) -> tuple[int, str]:
@@ -188,8 +217,10 @@ class _Scene:
             answer = busy if self.started else (200, self.recorded["create"])
             self.started = True
             return answer
-        if job != self.recorded["job"]:
+        if job != self.recorded["job"] or (self.forgets and len(self.states) == 1):
             return 404, self.recorded["unknown"]
+        if path.endswith("cancel") and "moving" in self.recorded:
+            return 409, self.recorded["moving"]
         if path.endswith("cancel"):
             self.canceled = True
             return 200, self.recorded["canceled"]["answer"]

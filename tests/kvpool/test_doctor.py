@@ -174,6 +174,17 @@ def test_a_limit_of_memory_that_the_server_cannot_keep(
 
 
 @requires_redis
+def test_a_replica_is_a_note(client: "redis.Redis", tmp_path: Path) -> None:
+    port = client.connection_pool.connection_kwargs["port"]
+    with redis_server(tmp_path) as server, redis.Redis(port=server.port) as replica:
+        replica.replicaof("127.0.0.1", port)
+        seen = of_redis(replica)
+    finding = found(seen)["KV-READ-ONLY"]
+    assert finding.hazard.severity == "info"
+    assert finding.evidence[0].startswith(("redis", "valkey"))
+
+
+@requires_redis
 def test_a_full_server_that_evicts_nothing(client: "redis.Redis") -> None:
     used = client.info("memory")["used_memory"]
     client.config_set("maxmemory", str(used))

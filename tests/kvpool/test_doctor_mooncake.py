@@ -1,6 +1,9 @@
 """Hazards of a Mooncake store, as a real master's answers show them."""
 
 import threading
+from collections.abc import Sequence
+
+import pytest
 
 from kvpool.doctor.examine import examine
 from kvpool.doctor.finding import Report
@@ -8,6 +11,7 @@ from kvpool.doctor.survey import Options
 from kvpool.drain.job import follow_drain, start_drain
 from kvpool.drain.plan import mooncake, plan_drain
 from kvpool.mooncake import MooncakePool
+from kvpool.mooncake_http import Replicas
 from kvpool.pool import open_pool
 from tests.kvpool.mooncake_servers import SEGMENTS, replay
 
@@ -29,6 +33,20 @@ def test_a_sound_store() -> None:
     assert report.faults == ()
     assert "KV-DRAIN-STALLED" in report.passed
     assert report.scanned
+
+
+def test_an_object_that_no_segment_has_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    with replay("sound") as server, open_pool(server.url) as opened:
+        pool = mooncake(opened)
+        ask = pool.master.replicas
+
+        def replicas(keys: Sequence[str]) -> dict[str, Replicas]:
+            return ask(keys) | {keys[0]: Replicas(None, error="REPLICA_IS_NOT_READY")}
+
+        monkeypatch.setattr(pool.master, "replicas", replicas)
+        (finding,) = examine(pool).findings
+    assert finding.hazard.code == "KV-INCOMPLETE"
+    assert "REPLICA_IS_NOT_READY" in finding.evidence[0]
 
 
 def test_a_drain_that_hangs_is_found_with_what_blocks_it() -> None:

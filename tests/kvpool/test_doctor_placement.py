@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,6 +148,37 @@ def test_a_placement_is_examined_and_its_nodes_probed(tmp_path: Path) -> None:
             down["port"] = port
             down["addr"] = "localhost"
             assert look({"nodes": [up, down], "version": 1}, Options()).findings == ()
+
+
+def _node(number: int, *slots: tuple[int, int], at: int | None = None) -> dict[str, Any]:
+    ranges = [{"start": start, "end": end} for start, end in slots]
+    address = f"10.0.0.{number if at is None else at}"
+    return {"name": f"kv-{number}", "addr": address, "port": 1, "slots": ranges}
+
+
+@requires_redis
+@pytest.mark.parametrize(
+    ("nodes", "codes"),
+    [
+        ([], ["KV-NO-NODES"]),
+        ([_node(0, (4095, 0))], ["KV-SLOTS-WRAPPED", "KV-SLOTS-MISSING"]),
+        ([_node(0, (0, 4094))], ["KV-SLOTS-MISSING"]),
+        ([_node(0, (0, 4096))], ["KV-SLOTS-OUTSIDE"]),
+        ([_node(0, (0, 2000)), _node(1, (1000, 4095))], ["KV-SLOTS-TWICE"]),
+        ([_node(0, (0, 4095)), _node(1)], ["KV-NODE-IDLE"]),
+        ([_node(0, (0, 2000)), _node(1, (2001, 4095), at=0)], ["KV-ADDRESS-TWICE"]),
+    ],
+    ids=lambda value: "+".join(value) if value and isinstance(value[0], str) else "",
+)
+def test_every_fault_of_the_metadata_is_found_on_a_server(
+    nodes: list[dict[str, Any]], codes: list[str], tmp_path: Path
+) -> None:
+    with redis_server(tmp_path) as server, redis.Redis(port=server.port) as client:
+        client.set("kvcache_nodes", json.dumps({"nodes": nodes, "version": 1}))
+        with open_pool(f"aibrix+redis://127.0.0.1:{server.port}") as pool:
+            seen = examine(pool, Options(probe_timeout_s=None))
+    assert [finding.hazard.code for finding in seen.findings] == codes
+    assert all(finding.evidence and finding.hazard.remedy for finding in seen.findings)
 
 
 @requires_redis

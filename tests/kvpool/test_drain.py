@@ -142,6 +142,63 @@ def test_another_kind_of_pool_has_no_segments(tmp_path: Any) -> None:
         mooncake(other)
 
 
+def test_a_success_whose_objects_never_arrived_is_none() -> None:
+    """The client of the segment went away; the master then takes the segment for empty."""
+    with replay("abandoned") as server, open_pool(server.url) as opened:
+        pool = mooncake(opened)
+        plan = plan_drain(pool, [SOURCE])
+        job = start_drain(pool.master, plan, 64)
+        done = follow_drain(pool, job.id, planned=plan.objects, poll_s=0.01, stop=NEVER)
+    assert (done.end, done.job.moved, done.job.failed) == ("succeeded", 0, 10)
+    assert (done.missing, done.unmounted, done.objects_lost) == (10, (SOURCE,), True)
+
+
+def test_what_engines_removed_meanwhile_is_no_loss() -> None:
+    with replay("sound") as server, open_pool(server.url) as opened:
+        pool = mooncake(opened)
+        done = follow_drain(pool, _start(pool), planned=12, poll_s=0.01, stop=NEVER)
+    assert (done.missing, done.objects_lost) == (2, False)
+
+
+def test_a_job_that_was_over_before_says_nothing_of_its_segments() -> None:
+    """Their clients may have been stopped since, as they should."""
+    with replay("abandoned") as server, open_pool(server.url) as opened:
+        pool = mooncake(opened)
+        job = _start(pool)
+        while query_drain(pool.master, job).status != "SUCCEEDED":
+            pass
+        done = follow_drain(pool, job, stop=NEVER)
+    assert (done.end, done.unmounted, done.objects_lost) == ("succeeded", (), False)
+
+
+def test_objects_on_their_way_are_not_said_to_be_held() -> None:
+    with replay("hanging", states=2) as server, open_pool(server.url) as opened:
+        pool = mooncake(opened)
+        done = follow_drain(pool, _start(pool), stall_after_s=0.1, poll_s=0.01, stop=NEVER)
+    assert done.job.active > 0
+    assert {one.why for one in done.blockers.examples} == {"copied", "waiting"}
+
+
+def test_a_drain_that_moves_is_not_canceled() -> None:
+    with replay("abandoned", states=2) as server, open_pool(server.url) as opened:
+        pool = mooncake(opened)
+        job = _start(pool)
+        with pytest.raises(KvPoolError, match="while objects are on their way: 10 now") as caught:
+            cancel_drain(pool.master, job, stop=NEVER, patience_s=0.2)
+    assert caught.value.code == "kv.drain.moving"
+
+
+def test_a_segment_named_twice_is_drained_once(pool: MooncakePool) -> None:
+    plan = plan_drain(pool, [SOURCE, SOURCE], [TARGET, TARGET])
+    assert [one.name for one in (*plan.segments, *plan.targets)] == [SOURCE, TARGET]
+
+
+def test_a_plan_that_was_stopped_says_so(pool: MooncakePool) -> None:
+    stop = threading.Event()
+    stop.set()
+    assert not plan_drain(pool, [SOURCE], stop=stop).complete
+
+
 def test_what_is_recorded_is_what_hangs() -> None:
     last = json.loads(scenes()["hanging"]["states"][-1])
     assert (last["status_name"], last["active_units"]) == ("RUNNING", 0)

@@ -61,7 +61,12 @@ def test_hashes_are_those_of_lmcache_alone() -> None:
 
 @pytest.mark.parametrize(
     ("part", "builder"),
-    [("aibrix-shfs", "ro"), ("aibrix-rocksdb", "ro"), ("aibrix-shfs-tokens", "sim")],
+    [
+        ("aibrix-shfs", "ro"),
+        ("aibrix-rocksdb", "ro"),
+        ("aibrix-shfs-tokens", "sim"),
+        ("aibrix-rocksdb-raw", "raw"),
+    ],
 )
 def test_block_keys_are_those_of_aibrix(part: str, builder: str) -> None:
     assert list(block_keys(PROMPT, 16, builder)) == keys(part)
@@ -160,6 +165,7 @@ def test_layers_of_a_block_are_all_needed(server: Server) -> None:
         ("aibrix-shfs", "aibrix+shfs"),
         ("aibrix-shfs-tokens", "aibrix+shfs"),
         ("aibrix-rocksdb", "aibrix+rocksdb"),
+        ("aibrix-rocksdb-raw", "aibrix+rocksdb"),
     ],
 )
 def test_a_prompt_in_blocks_of_aibrix(part: str, scheme: str, tmp_path: Path) -> None:

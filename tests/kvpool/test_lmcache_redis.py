@@ -265,8 +265,9 @@ def test_a_server_that_goes_away_during_a_scan(tmp_path: Path) -> None:
         pool = open_pool(f"lmcache+redis://127.0.0.1:{server.port}")
         scan = pool.scan(batch=1)
         next(scan)
-    with pool, pytest.raises(PoolUnreachableError):
+    with pool, pytest.raises(PoolUnreachableError) as caught:
         list(scan)
+    assert "whether the server still runs" in caught.value.hint
 
 
 def test_a_replica_says_that_it_is_read_only(server: Server, tmp_path: Path) -> None:

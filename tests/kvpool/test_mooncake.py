@@ -71,7 +71,8 @@ def test_memory_of_a_draining_segment_is_unknown_and_none_is_free() -> None:
 
 
 def test_a_key_that_cannot_be_asked_for_is_said_to_be_so() -> None:
-    with replay("sound") as master, open_pool(master.url) as pool:
+    with replay("sound", keys=("a,b",)) as master, open_pool(master.url) as pool:
+        assert pool.stat("c,d") is None
         entry = pool.stat("a,b")
         assert entry is not None
         assert (entry.state, entry.bytes) == ("undecodable", 0)

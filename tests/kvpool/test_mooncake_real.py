@@ -155,6 +155,36 @@ def test_a_drain_hangs_on_copies_and_pins_and_can_be_canceled(
     assert store.get("pinned") == b"p" * 100
 
 
+def test_a_value_larger_than_the_client_s_buffer_is_read_and_written(tmp_path: Path) -> None:
+    value = Value(b"", bytes(range(256)) * (300 << 10))
+    with mooncake(tmp_path, lease="1m", size=256 << 20) as master, open_pool(master.url) as pool:
+        pool.write("small", Value(b"", b"x"))
+        pool.write("large", value)
+        assert pool.read("large") == value
+        assert pool.read("small") == Value(b"", b"x")
+    with mooncake(tmp_path, lease="1m", size=256 << 20) as master, open_pool(master.url) as pool:
+        pool.write("large", value)
+        with open_pool(master.url) as other:
+            assert other.read("large") == value
+
+
+def test_a_master_that_dies_while_values_move_is_unreachable(
+    pool: MooncakePool, server: Master, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pool.write("k", Value(b"", b"x"))
+    assert server.process is not None
+    server.process.kill()
+    server.process.wait()
+    for attempt in (
+        lambda: pool.read("k"),
+        lambda: pool.delete(["k"]),
+        lambda: pool.write("k", Value(b"", b"y")),
+    ):
+        with pytest.raises(PoolUnreachableError, match="no longer answers"):
+            attempt()
+    assert "RPC" not in capfd.readouterr().err
+
+
 def test_a_master_that_dies_is_unreachable(tmp_path: Path) -> None:
     with mooncake(tmp_path, SEGMENTS[:1]) as master:
         pool = open_pool(master.url)

@@ -95,7 +95,9 @@ def test_objects_are_removed_with_their_blobs(socket: Path, client: Any) -> None
 @pytest.mark.real
 @needs_vineyard
 @pytest.mark.filterwarnings("ignore")
-def test_a_socket_without_a_daemon_is_unreachable(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_socket_without_a_daemon_is_unreachable_at_once(
+    tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str]
+) -> None:
     import socket as sockets
 
     path = tmp_path_factory.mktemp("v") / "s"
@@ -103,3 +105,4 @@ def test_a_socket_without_a_daemon_is_unreachable(tmp_path_factory: pytest.TempP
         listener.bind(str(path))
     with pytest.raises(PoolUnreachableError, match="no vineyard daemon answers"):
         open_pool(f"vineyard://{path}")
+    assert "retrying" not in "".join(capfd.readouterr())

@@ -50,7 +50,7 @@ def publishing(events: str, replay: str) -> Iterator["subprocess.Popen[str]"]:
     yield process
     process.stdin.close()
     process.stdout.close()
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
 
 
 def test_the_publisher_of_vllm_and_its_replay() -> None:

@@ -1,7 +1,6 @@
 """Pools that the real lmcache and aibrix-kvcache write while the test runs, and read back.
 
-Needs an interpreter with both packages, named by AIBRIXCTL_TEST_KV_PYTHON; the head of
-``tests/kvpool/fixtures/make.py`` says how to make one.
+Needs an interpreter with both packages: ``.make/real-kv``, or that of AIBRIXCTL_TEST_KV_PYTHON.
 """
 
 import hashlib
@@ -22,12 +21,13 @@ from kvpool.pool import open_pool
 from tests.kvpool.pools import FIXTURES, MANIFEST, entries
 from tests.redis_server import redis_server
 
-VARIABLE = "AIBRIXCTL_TEST_KV_PYTHON"
+from .environments import kv_python, why_not
+
 _START_LIMIT_S = 60.0
-PYTHON = os.environ.get(VARIABLE, "")
+PYTHON = kv_python()
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.skipif(not PYTHON, reason=f"{VARIABLE} names no interpreter with the packages"),
+    pytest.mark.skipif(not PYTHON, reason=why_not("real-kv")),
 ]
 
 
@@ -38,7 +38,7 @@ def packages(*words: str) -> Any:
         env=os.environ | {"PYTHONHASHSEED": MANIFEST["python_hash_seed"]},
         stdout=subprocess.PIPE,
         check=True,
-        timeout=180,
+        timeout=600,
     )
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -112,7 +112,9 @@ def test_the_server_of_lmcache_is_read() -> None:
             assert pool.stat("absent@1@0@0@half") is None
 
 
-@pytest.mark.parametrize("part", ["aibrix-shfs", "aibrix-shfs-tokens", "aibrix-rocksdb"])
+@pytest.mark.parametrize(
+    "part", ["aibrix-shfs", "aibrix-shfs-tokens", "aibrix-rocksdb", "aibrix-rocksdb-raw"]
+)
 def test_every_block_that_aibrix_writes_is_found(part: str, tmp_path: Path) -> None:
     written = packages("--part", part, str(tmp_path / "root"))
     scheme = "aibrix+rocksdb" if "rocksdb" in part else "aibrix+shfs"
@@ -136,6 +138,6 @@ def test_the_fixtures_are_what_the_packages_write_today(tmp_path: Path) -> None:
     packages_out.mkdir()
     subprocess.run(
         [PYTHON, str(FIXTURES / "make.py"), str(packages_out)],
-        check=True, capture_output=True, timeout=300,
+        check=True, capture_output=True, timeout=900,
     )  # fmt: skip
     assert json.loads((packages_out / "manifest.json").read_text()) == MANIFEST

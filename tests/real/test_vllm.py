@@ -1,6 +1,6 @@
 """``aibrixctl profile`` on a real vLLM with a tiny model; its own metrics are the other witness.
 
-The command is that of AIBRIXCTL_TEST_VLLM, or ``vllm`` on the PATH.
+The command is that of AIBRIXCTL_TEST_VLLM, ``vllm`` on the PATH, or that of ``.make/real-vllm``.
 """
 
 import json

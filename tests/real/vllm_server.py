@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +16,8 @@ from typing import Any
 
 import pytest
 
-VARIABLE = "AIBRIXCTL_TEST_VLLM"
+from .environments import vllm_command, why_not
+
 MODEL = "tiny-llama"
 LONGEST = 2048
 _START_LIMIT_S = 400.0
@@ -37,12 +37,10 @@ _SETTINGS = {
 
 def command() -> str | None:
     """Return the path of the vllm command to test with; None without one."""
-    return shutil.which(os.environ.get(VARIABLE) or "vllm")
+    return vllm_command() or None
 
 
-_SKIP = pytest.mark.skipif(
-    command() is None, reason=f"no vllm command: install vLLM, or name it in {VARIABLE}"
-)
+_SKIP = pytest.mark.skipif(command() is None, reason=why_not("real-vllm"))
 requires_vllm = [pytest.mark.real, _SKIP]
 
 

@@ -8,24 +8,26 @@ import dataclasses
 import multiprocessing
 import random
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kvpool.migrate.report import Options
 from tests.kvpool.migrations import (
+    FULL,
+    PAIRS,
     AnyPool,
-    FilePool,
     RedisPool,
     Stored,
+    ends_of,
+    fill,
     key_of,
     killed_child,
     migrate,
     soon_ms,
     stored,
 )
-from tests.redis_server import redis_server, requires_redis
+from tests.redis_server import requires_redis
 
 pytestmark = requires_redis
 _ROUNDS = 16
@@ -33,13 +35,7 @@ _ENTRIES = 14
 _BATCH = 3
 _CHILDREN = multiprocessing.get_context("forkserver")
 _CHILDREN.set_forkserver_preload(["tests.kvpool.migrations"])
-PAIRS = [("redis", "redis"), ("redis", "file"), ("file", "redis"), ("file", "file")]
-
-
-@pytest.fixture
-def redis_port(tmp_path: Path) -> Iterator[int]:
-    with redis_server(tmp_path) as server:
-        yield server.port
+_STEPS_PER_BATCH = 8
 
 
 class _Round:
@@ -118,8 +114,8 @@ class _Round:
             return value
         return dataclasses.replace(value, expires_ms=(-1, -1))
 
-    def finish(self) -> int:
-        """Resume until the end; return how many entries all runs together wrote at least."""
+    def finish(self) -> None:
+        """Resume until the end."""
         report = migrate(
             self.source.url, self.target.url, self.journal, self.options, resume=self.kills > 0
         )
@@ -130,20 +126,14 @@ class _Round:
         left = self.source.entries()
         assert left == ({} if self.options.delete_source else self.expected)
         self.check_nothing_lost()
-        return report.written_entries
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-def test_kill_at_random_steps(pair: tuple[str, str], redis_port: int, tmp_path: Path) -> None:
+def test_kill_at_random_steps(pair: tuple[str, str], server: RedisPool, tmp_path: Path) -> None:
     kills = 0
     for number in range(_ROUNDS):
-        ends: list[AnyPool] = [
-            RedisPool(redis_port, database)
-            if kind == "redis"
-            else FilePool(tmp_path / f"pool{database}")
-            for database, kind in enumerate(pair)
-        ]
-        one = _Round(ends[0], ends[1], tmp_path, number)
+        source, target = ends_of(pair, server, tmp_path)
+        one = _Round(source, target, tmp_path, number)
         for _ in range(8):
             if not one.killed():
                 break
@@ -152,3 +142,29 @@ def test_kill_at_random_steps(pair: tuple[str, str], redis_port: int, tmp_path: 
         one.finish()
         kills += one.kills
     assert kills >= 4 * _ROUNDS
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+def test_what_arrived_before_a_kill_is_not_written_again(
+    pair: tuple[str, str], server: RedisPool, tmp_path: Path
+) -> None:
+    """Wherever in its second batch the child was killed."""
+    source, target = ends_of(pair, server, tmp_path)
+    expected = fill(source, count=4 * _BATCH)
+    options = dataclasses.replace(FULL, lanes=1, batch_entries=_BATCH)
+    for step in range(_STEPS_PER_BATCH):
+        target.clear()
+        journal = tmp_path / f"{step}.journal"
+        steps = 2 + _STEPS_PER_BATCH + step  # "planned" comes before the first batch
+        child = _CHILDREN.Process(
+            target=killed_child, args=(source.url, target.url, journal, options, steps, False)
+        )
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        arrived = len(target.entries())
+        assert _BATCH <= arrived <= 2 * _BATCH
+        report = migrate(source.url, target.url, journal, options, resume=True)
+        assert report.complete
+        assert report.written_entries == len(expected) - arrived
+        assert target.entries() == expected
