@@ -54,6 +54,10 @@ TREE = Branch(
             "Choose the GPU mix that serves a workload at least cost.",
             {
                 "plan": Leaf("optimize:plan", "Find the cheapest mix within the SLO."),
+                "serve": Leaf("optimize_serve:serve", "Tell AIBrix's autoscalers what to want."),
+                "schedule": Leaf(
+                    "optimize_schedule:schedule", "Find the cheapest replicas for every hour."
+                ),
                 "show": Leaf("optimize:show_plan", "Draw a plan."),
                 "apply": Leaf("optimize_apply:apply", "Bring a cluster to a plan."),
                 "doctor": Leaf("optimize_doctor:doctor", "Find why an autoscaler does not move."),

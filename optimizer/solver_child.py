@@ -10,6 +10,8 @@ from multiprocessing.connection import Connection
 
 from optimizer.milp import solve
 from optimizer.model import Incumbent
+from optimizer.schedule.model import ScheduleModel, ScheduleSolution
+from optimizer.schedule.solve import solve as solve_schedule
 
 _PR_SET_PDEATHSIG = 1
 
@@ -28,8 +30,8 @@ def _die_with(parent: int) -> None:
 def serve(pipe: Connection) -> None:
     """Solve models until the other end closes."""
 
-    def report(incumbent: Incumbent | None, bound: float) -> None:
-        pipe.send(("progress", incumbent, bound))
+    def report(answer: Incumbent | ScheduleSolution | None, *bound: float) -> None:
+        pipe.send(("progress", answer, *bound))
 
     pipe.send(("ready",))
     while True:
@@ -38,7 +40,8 @@ def serve(pipe: Connection) -> None:
         except EOFError:
             return
         try:
-            answer: tuple[str, object] = ("done", solve(model, deadline_s, gap, report))
+            chosen = solve_schedule if isinstance(model, ScheduleModel) else solve
+            answer: tuple[str, object] = ("done", chosen(model, deadline_s, gap, report))
         except Exception as error:  # whatever it is, the parent must hear of it
             answer = ("failed", f"{type(error).__name__}: {error}")
         pipe.send(answer)

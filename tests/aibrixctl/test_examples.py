@@ -21,11 +21,14 @@ from cluster.kinds import DEPLOYMENT, NAMESPACE, SERVICE
 from mockfail import native, state_file
 from mockfail.nodes import node
 from mockfail.state import State
+from profiler.interop.aibrix import to_profile
+from profiler.interop.aibrix_redis import profile_key
 from profiler.load.config import LoadConfig
 from profiler.load.load_document import load_to_json
-from profiler.table import save
+from profiler.table import load, save
 from tests import fleet
 from tests.controllers import controllers
+from tests.gateway import recent
 from tests.kube import Server, fresh_namespace
 from tests.kube_nodes import Mocks, nodes
 from tests.kube_nodes import node as cluster_node
@@ -167,8 +170,7 @@ def test_example_runs(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    if line.startswith(("aibrixctl diagnose cluster", "aibrixctl diagnose fleet")):
-        cluster_example(line, tmp_path, cli, monkeypatch, request.getfixturevalue("kube"))
+    if beside_others(line, engine, tmp_path, cli, monkeypatch, request):
         return
     if any(words in line for words in IN_CLUSTER):
         request.getfixturevalue("fleet_of_two")
@@ -181,39 +183,11 @@ def test_example_runs(
     if line.startswith("aibrixctl diagnose"):
         for name, value in simulated.items():
             monkeypatch.setenv(name, value)
-    if line.startswith("aibrixctl mock-fail"):
-        mock_example(line, tmp_path, cli, monkeypatch)
-        return
-    if line.startswith("aibrixctl profile") and "k8s" in line:
-        profile_in_cluster(
-            line, engine, request.getfixturevalue("kube"), tmp_path, cli, monkeypatch
-        )
-        return
-    if "kv pools" in line or "k8s:" in line:
-        pool_example(line, tmp_path, request.getfixturevalue("kube"), cli, monkeypatch)
-        return
     words = shlex.split(line.replace(ENGINE, engine))
     if "profile shard" in line:
         (work / "load.json").write_text(json.dumps(load_to_json(a_load(engine))))
         words = [word for word in words if word not in ("--output-file", "shard.json")]
-    if REDIS in line:
-        with redis_server(tmp_path) as server:
-            if "aibrix+redis" in line:
-                with redis.Redis(port=server.port) as client:
-                    client.set("kvcache_nodes", json.dumps(TWO))
-            place = f"127.0.0.1:{server.port}"
-            outcome = cli(*(word.replace(REDIS, place) for word in words[1:]))
-    elif EVENTS in line:
-        with publisher(numbered(*range(8)), [dict(numbered(*range(8)))]) as at:
-            own = {EVENTS: at.events, REPLAY: at.replay}
-            outcome = cli(*(own.get(word, word) for word in words[1:]))
-    elif MOONCAKE in line:
-        job = words[-1] if "--job" in words else None
-        with replay("sound", job=job) as master:
-            place = f"127.0.0.1:{master.port}"
-            outcome = cli(*(word.replace(MOONCAKE, place) for word in words[1:]))
-    else:
-        outcome = cli(*words[1:])
+    outcome = outcome_of(line, words, work, cli)
     # On a machine that is busy otherwise the load client rightly does not certify: exit 3.
     allowed = {0, 3} if "profile load" in line else {0}
     if "optimize doctor" in line:
@@ -222,6 +196,51 @@ def test_example_runs(
         allowed = {10}  # one of the two nodes has a range that runs backwards
     assert outcome.code in allowed, outcome.err
     assert outcome.out
+
+
+def beside_others(
+    line: str,
+    engine: str,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> bool:
+    """Run an example that needs a mock, or a cluster with more than a fleet; False for others."""
+    if line.startswith("aibrixctl mock-fail"):
+        mock_example(line, tmp_path, cli, monkeypatch)
+    elif line.startswith(("aibrixctl diagnose cluster", "aibrixctl diagnose fleet")):
+        cluster_example(line, tmp_path, cli, monkeypatch, request.getfixturevalue("kube"))
+    elif line.startswith("aibrixctl profile") and "k8s" in line:
+        server = request.getfixturevalue("kube")
+        profile_in_cluster(line, engine, server, tmp_path, cli, monkeypatch)
+    elif "kv pools" in line or "k8s:" in line:
+        pool_example(line, tmp_path, request.getfixturevalue("kube"), cli, monkeypatch)
+    else:
+        return False
+    return True
+
+
+def outcome_of(line: str, words: list[str], work: Path, cli: Callable[..., Any]) -> Any:
+    """Run an example with the servers that it names."""
+    if REDIS in line:
+        with redis_server(work) as server, redis.Redis(port=server.port) as client:
+            if line.startswith("aibrixctl optimize") and "doctor" not in line:
+                gateway_of_m(work, client)
+            if "aibrix+redis" in line:
+                client.set("kvcache_nodes", json.dumps(TWO))
+            place = f"127.0.0.1:{server.port}"
+            return cli(*(word.replace(REDIS, place) for word in words[1:]))
+    if EVENTS in line:
+        with publisher(numbered(*range(8)), [dict(numbered(*range(8)))]) as at:
+            own = {EVENTS: at.events, REPLAY: at.replay}
+            return cli(*(own.get(word, word) for word in words[1:]))
+    if MOONCAKE in line:
+        job = words[-1] if "--job" in words else None
+        with replay("sound", job=job) as master:
+            place = f"127.0.0.1:{master.port}"
+            return cli(*(word.replace(MOONCAKE, place) for word in words[1:]))
+    return cli(*words[1:])
 
 
 def a_load(url: str) -> LoadConfig:
@@ -266,6 +285,18 @@ def profile_in_cluster(
     allowed = {0, 3} if "profile load" in line else {0}
     assert outcome.code in allowed, outcome.err
     assert outcome.out
+
+
+def gateway_of_m(folder: Path, client: redis.Redis) -> None:
+    """Leave two profiles of ``m``, and five minutes of its traffic, as AIBrix does."""
+    for path in (folder / "profiles").glob("*.json"):
+        table = load(path)
+        document = to_profile(table, created="2026-01-01T00:00:00Z").document
+        client.set(profile_key("m", table.target), json.dumps(document))
+    trace = recent("m", client, 30)
+    for _ in range(30):
+        trace.slot([(100, 30)] * 60 + [(400, 120)] * 20)
+    trace.write(client)
 
 
 def pool_example(
