@@ -187,11 +187,16 @@ def test_other_commands_work_on_the_store(
         stats = cli_json("kv", "stats", server.url)["data"]
         assert stats["states"]["whole"]["entries"] == 12
         assert [node["status"] for node in stats["pool"]["nodes"]] == ["OK", "OK"]
-        assert f"{SOURCE}  " in cli("kv", "stats", server.url).out
+        counted = cli("kv", "stats", server.url).out
+        assert f"{SOURCE}  " in counted
+        assert "all when evicted" in counted
         listed = cli_json("kv", "ls", server.url, "--model", "demo/chat")["data"]["entries"]
         assert len(listed) == 8
         shown = cli_json("kv", "show", server.url, listed[0]["key"])["data"]
         assert shown["entry"]["node"] in SEGMENTS
+        assert shown["entry"]["expires_s"] is None
+        text = cli("kv", "show", server.url, listed[0]["key"]).out
+        assert "expires    at no set time; evicted by the store" in text
         planned = cli_json("kv", "evict", server.url, "--model", "demo/*", "--dry-run")["data"]
         assert planned["planned"] == 9
         old = cli("kv", "evict", server.url, "--older-than", "1h", "--dry-run")
