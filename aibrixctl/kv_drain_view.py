@@ -36,6 +36,10 @@ def draw_plan(console: "Console", plan: "DrainPlan") -> None:
         names = ", ".join(plan.examples[:3])
         more = ", ..." if plan.copied > 3 else ""
         console.print(f"{plan.copied:,} will block it, for every target has a copy: {names}{more}")
+    if plan.on_disk:
+        console.print(
+            f"{plan.on_disk:,} lie on the own disk of a segment's client, where a drain leaves them"
+        )
 
 
 def draw_drain(console: "Console", done: "Drained", *, wide: bool) -> None:

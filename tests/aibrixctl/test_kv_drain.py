@@ -25,6 +25,19 @@ def test_a_dry_run_changes_nothing(cli: Callable[..., Any], cli_json: Callable[.
         assert {method for method, _ in server.seen} == {"GET"}
 
 
+def test_what_lies_on_a_client_s_disk_alone_is_warned_of(cli: Callable[..., Any]) -> None:
+    def offloaded(keys: dict[str, Any], segments: list[dict[str, Any]]) -> None:
+        client = next(one["client_id"] for one in segments if one["segment_name"] == SOURCE)
+        copy = {"client_id": client, "object_size": 7000, "transport_endpoint": "h:1"}
+        keys["cold"] = {"ok": True, "error": None, "values": [], "local_disk_values": [copy]}
+
+    with replay("hanging", objects=offloaded) as server:
+        outcome = cli("kv", "drain", server.url, "--segment", SOURCE, "--dry-run")
+    assert outcome.code == 0
+    assert "1 lie on the own disk of a segment's client" in outcome.out
+    assert "warning: 1 objects (6.84 KiB) lie only on the own disk" in outcome.err
+
+
 def test_a_drain_that_ends_is_a_success(cli: Callable[..., Any]) -> None:
     with replay("sound") as server:
         outcome = cli("kv", "drain", server.url, "--segment", SOURCE)

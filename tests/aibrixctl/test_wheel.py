@@ -52,7 +52,15 @@ def test_wheel_holds_man_pages_schemas_and_data(wheel: zipfile.ZipFile) -> None:
 
 def test_packages_shadow_nothing(wheel: zipfile.ZipFile) -> None:
     ours = {name.split("/")[0] for name in wheel.namelist() if name.endswith("/__init__.py")}
-    libraries = {"accelerators", "cluster", "profiler", "optimizer", "diagnose", "mockfail", "kvpool"}
+    libraries = {
+        "accelerators",
+        "cluster",
+        "profiler",
+        "optimizer",
+        "diagnose",
+        "mockfail",
+        "kvpool",
+    }
     assert ours == {"aibrixctl", *libraries}
     assert not ours & sys.stdlib_module_names
     owners = packages_distributions()
