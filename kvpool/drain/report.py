@@ -174,6 +174,11 @@ class Drained:
             return bool(self.unmounted)
         return self.missing > 0 and bool(self.unmounted or self.job.failed)
 
+    @property
+    def can_be_canceled(self) -> bool:
+        """Tell whether it stalled so that canceling it helps, and the master would do it."""
+        return self.end == "stalled" and not (self.unmounted or self.job.active)
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {
