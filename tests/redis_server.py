@@ -90,4 +90,4 @@ def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
                 return
         except ConnectionRefusedError:
             time.sleep(0.01)
-    raise AssertionError(f"{program} did not start (exit {process.poll()})")
+    raise AssertionError(f"the server did not start (exit {process.poll()})")
