@@ -4,8 +4,13 @@ import os
 import select
 import sys
 import threading
+from typing import Annotated
+
+import typer
 
 from aibrixctl.command import session
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before changing anything.")]
 
 _LOOK_S = 0.1
 """How often a question looks whether a signal has come, which does not end a read."""
@@ -39,3 +44,15 @@ def agrees(question: str, stop: threading.Event) -> bool:
             session().reporter.line("")
             return False
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def confirmed(question: str, *, yes: bool) -> bool | None:
+    """Return whether to go on; None where there is nobody to ask.
+
+    Args:
+        question: that is asked.
+        yes: it was answered on the command line.
+    """
+    if yes or not can_ask():
+        return yes or None
+    return agrees(question, threading.Event())
