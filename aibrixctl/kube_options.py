@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aibrixctl import __version__
+
 if TYPE_CHECKING:
     from cluster.access import Access
 
@@ -31,6 +33,19 @@ AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="In 
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Let the server check it and show what would change."),
+]
+DEFAULT_IMAGE = f"aibrixctl:{__version__}"
+DEFAULT_ACCOUNT = "aibrixctl-worker"
+Image = Annotated[
+    str, typer.Option("--image", metavar="IMAGE", help="Image of the pods, with this tool in it.")
+]
+ServiceAccount = Annotated[
+    str,
+    typer.Option(
+        "--service-account",
+        metavar="NAME",
+        help="Account of the pods, which may write ConfigMaps in the namespace.",
+    ),
 ]
 
 

@@ -1,6 +1,6 @@
 """What ``profile load`` says of a run: data, records, verdict and the view for a person."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.result import Problem, Result, Status
 from profiler.load import LoadConfig, LoadRun
+from profiler.samples import Stats
 from profiler.slo import Slo
 
 if TYPE_CHECKING:
@@ -24,10 +25,26 @@ _STATS = ("mean", "p50", "p90", "p95", "p99")
 
 
 def result_of(
-    config: LoadConfig, run: LoadRun, slos: Sequence[Slo], output: str, stop_code: ExitCode
+    config: LoadConfig,
+    run: LoadRun,
+    slos: Sequence[Slo],
+    output: str,
+    stop_code: ExitCode,
+    measured: tuple[str, str] | None = None,
 ) -> Result:
-    """Return the result of a run; ``output`` decides whether records of requests are made."""
+    """Return the result of a run.
+
+    Args:
+        config: what was asked for.
+        run: what was measured.
+        slos: objectives to judge.
+        output: decides whether records of requests are made.
+        stop_code: of the signal that ended it.
+        measured: the target in a cluster and how it was reached; None for a URL.
+    """
     data = _data(config, run, slos)
+    target, via = measured or (None, None)
+    data["engine"] |= {"target": target, "via": via}
     status, code, errors = _verdict(config, run, slos, stop_code)
     return Result(
         data,
@@ -49,7 +66,9 @@ def _data(config: LoadConfig, run: LoadRun, slos: Sequence[Slo]) -> dict[str, An
     missed = run.summary.violated(slos)
     return {
         **run.summary.to_json(),
-        "complete": run.complete,
+        "complete": run.complete and not run.lost,
+        "shards": run.shards,
+        "lost_shards": [shard.to_json() for shard in run.lost],
         "engine": {
             "url": config.base_url,
             "model": config.model,
@@ -81,11 +100,13 @@ def _data(config: LoadConfig, run: LoadRun, slos: Sequence[Slo]) -> dict[str, An
 def _verdict(
     config: LoadConfig, run: LoadRun, slos: Sequence[Slo], stop_code: ExitCode
 ) -> tuple[Status, int, tuple[Problem, ...]]:
-    """Return status, exit code and errors: stopped, all failed, not certified, SLO, fine."""
+    """Return status, exit code and errors: stopped, lost, failed, not certified, SLO, fine."""
     summary, url = run.summary, config.base_url
     if not run.complete:
         problem = Problem("load.interrupted", "stopped early; what was measured is shown", url)
         return "partial", stop_code or ExitCode.PARTIAL, (problem,)
+    if run.lost:
+        return "partial", ExitCode.PARTIAL, tuple(_lost(run, url))
     if not summary.completed:
         causes = ", ".join(f"{cause}: {n}" for cause, n in sorted(summary.by_cause.items()))
         message = f"none of {summary.offered} requests succeeded ({causes})"
@@ -104,6 +125,17 @@ def _verdict(
         problem = Problem("load.slo", f"missed {', '.join(map(str, missed))}", url)
         return "error", ExitCode.SLO_NOT_MET, (problem,)
     return "success", ExitCode.OK, ()
+
+
+def _lost(run: LoadRun, url: str) -> Iterator[Problem]:
+    for shard in run.lost:
+        yield Problem(
+            "load.shard_lost",
+            f"shard {shard.part} was lost under way: {shard.reason}; its requests are missing "
+            "from the figures, and the engine had less load than asked for",
+            url,
+            "run the load again: its part can't be made up for alone",
+        )
 
 
 def _warnings(run: LoadRun) -> tuple[Problem, ...]:
@@ -195,7 +227,6 @@ def _figures(run: LoadRun) -> "RenderableType":
     summary, client = run.summary, run.summary.client
     causes = ", ".join(f"{cause} {n}" for cause, n in sorted(summary.by_cause.items()))
     goodput = "" if summary.goodput is None else f", goodput {summary.goodput:.4g}"
-    lag, loop = client.send_lag_ms, client.loop_lag_ms
     share = "-" if client.cpu_share is None else f"{client.cpu_share:.0%}"
     certified = "certified" if summary.certified else "NOT CERTIFIED"
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -217,7 +248,18 @@ def _figures(run: LoadRun) -> "RenderableType":
     )
     table.add_row(
         "client",
-        f"send lag p99 {'-' if lag is None else f'{lag.p99:.2f} ms'}, "
-        f"loop lag p99 {'-' if loop is None else f'{loop.p99:.2f} ms'}, CPU {share}: {certified}",
+        f"send lag p99 {_ms(client.send_lag_ms)}, loop lag p99 {_ms(client.loop_lag_ms)}, "
+        f"CPU {share}: {certified}",
     )
+    for shard in client.shards:
+        sent, woke = shard.send_lag_ms, shard.loop_lag_ms
+        table.add_row(
+            f"shard {shard.shard}",
+            f"{shard.requests} requests, send lag p99 {_ms(sent)}, loop lag p99 {_ms(woke)}, "
+            f"CPU {shard.cpu_share:.0%}",
+        )
     return table
+
+
+def _ms(stats: Stats | None) -> str:
+    return "-" if stats is None else f"{stats.p99:.2f} ms"

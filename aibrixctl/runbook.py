@@ -54,6 +54,7 @@ def _findings() -> Iterator[str]:
         ("ASCEND-", "Ascend NPUs"),
         ("ACTIVE-", "Active tests"),
         ("ENGINE-", "Serving engines"),
+        ("NODE-", "Nodes of a cluster"),
     ):
         if title:
             yield f"\n## {title}\n"

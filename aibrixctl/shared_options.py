@@ -25,3 +25,13 @@ OwnTypes = Annotated[
     str | None,
     typer.Option("--accelerators", metavar="FILE", help="Own prices and accelerator types (TOML)."),
 ]
+Shards = Annotated[
+    int,
+    typer.Option(
+        "--shards",
+        metavar="N",
+        min=1,
+        max=256,
+        help="Clients that send the load together: processes here, pods in a cluster.",
+    ),
+]

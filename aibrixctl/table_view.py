@@ -31,6 +31,8 @@ def draw(console: "Console", table: "ThroughputTable", *, wide: bool) -> None:
     """Print one table: what it is, the rates as a heatmap, and what to know of them."""
     console.print(_title(table), style="bold")
     console.print(_origin(table))
+    for note in table.provenance.notes:
+        console.print(f"note: {note}")
     console.print(f"SLO: {'  '.join(map(str, table.slos)) or 'none'}")
     console.print("requests/s within the SLO, one replica:")
     grid = [[table.cell(i, o) for i in table.input_tokens] for o in table.output_tokens]
@@ -64,6 +66,8 @@ def _origin(table: "ThroughputTable") -> str:
         parts[0] += f" on {engine} at {known.where}"
     elif known.where:
         parts[0] += f" ({known.where})"
+    if known.via:
+        parts.append({"job": "by Jobs", "port-forward": "THROUGH A PORT-FORWARD"}[known.via])
     if known.tolerance is not None:
         parts.append(f"tolerance {known.tolerance:.3%}".replace(".000%", "%"))
     if known.seed is not None:

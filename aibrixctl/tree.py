@@ -44,7 +44,8 @@ TREE = Branch(
                 "compare": Leaf("profile_tables:compare", "Compare two throughput tables."),
                 "export": Leaf("profile_tables:export", "Write a table for AIBrix or others."),
                 "import": Leaf("profile_tables:import_", "Read a table from another tool."),
-                "push": Leaf("profile_tables:push", "Publish a table to AIBrix's Redis."),
+                "push": Leaf("profile_push:push", "Publish a table to AIBrix's Redis."),
+                "shard": Leaf("profile_shard:shard", "Send one part of a load, as its pods do."),
                 "predict": Leaf("profile_sim:predict", "Predict prefill and decode times."),
                 "serve-sim": Leaf("profile_sim:serve_sim", "Serve a simulated engine over HTTP."),
             },
@@ -53,6 +54,10 @@ TREE = Branch(
             "Choose the GPU mix that serves a workload at least cost.",
             {
                 "plan": Leaf("optimize:plan", "Find the cheapest mix within the SLO."),
+                "serve": Leaf("optimize_serve:serve", "Tell AIBrix's autoscalers what to want."),
+                "schedule": Leaf(
+                    "optimize_schedule:schedule", "Find the cheapest replicas for every hour."
+                ),
                 "show": Leaf("optimize:show_plan", "Draw a plan."),
                 "apply": Leaf("optimize_apply:apply", "Bring a cluster to a plan."),
                 "doctor": Leaf("optimize_doctor:doctor", "Find why an autoscaler does not move."),
@@ -69,10 +74,16 @@ TREE = Branch(
         "diagnose": Branch(
             "Find what is wrong with GPUs and NPUs, how bad it is and what to do.",
             {
+                "cluster": Leaf(
+                    "diagnose_cluster:cluster", "Diagnose every accelerator node of a cluster."
+                ),
                 "engine": Leaf(
                     "diagnose_engine:engine", "Find what is wrong with a serving engine."
                 ),
                 "explain": Leaf("diagnose:explain", "Explain a finding, an XID, an Ascend code."),
+                "fleet": Leaf(
+                    "diagnose_fleet:fleet", "Show what serves models in a cluster, and its blocks."
+                ),
                 "list-checks": Leaf("diagnose:list_checks", "List the checks."),
                 "watch": Leaf("diagnose_watch:watch", "Report what changes, as JSON Lines."),
             },

@@ -67,17 +67,27 @@ def _used(ticks: list[int], shares: dict[tuple[int, int], float], axis: int) -> 
     return [tick for tick in ticks if min(held) <= tick <= max(held)]
 
 
-def _over_time(rates: list[float], duration_s: float) -> list[str]:
+def _over_time(rates: list[float | None], duration_s: float) -> list[str]:
     from accelerators.units import format_duration
 
     group = -(-len(rates) // _WIDTH)
-    means = [
-        sum(rates[i : i + group]) / len(rates[i : i + group]) for i in range(0, len(rates), group)
-    ]
-    top = max(means)
-    bars = "".join(_BARS[min(int(mean / top * len(_BARS)), len(_BARS) - 1)] for mean in means)
+    parts = (rates[i : i + group] for i in range(0, len(rates), group))
+    means = [_mean([rate for rate in part if rate is not None]) for part in parts]
+    known = [mean for mean in means if mean is not None]
+    top = max(known)
     width = format_duration(duration_s / len(means))
+    gaps = ", a gap where there is no data" if len(known) < len(means) else ""
     return [
-        f"rate over time, {width} a bar: least {min(means):.3g}, most {top:.3g} requests/s",
-        bars,
+        f"rate over time, {width} a bar: least {min(known):.3g}, most {top:.3g} requests/s{gaps}",
+        "".join(_bar(mean, top) for mean in means),
     ]
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _bar(mean: float | None, top: float) -> str:
+    if mean is None:
+        return " "
+    return _BARS[min(int(mean / top * len(_BARS)), len(_BARS) - 1)] if top else _BARS[0]

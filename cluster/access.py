@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,10 @@ class Access:
     kubeconfig: str | None = None
     context: str | None = None
     namespace: str | None = None
+
+    def with_namespace(self, namespace: str) -> "Access":
+        """Return the way to the same cluster, into another namespace."""
+        return replace(self, namespace=namespace)
 
     def options(self) -> tuple[str, ...]:
         """Return the options that reach the same cluster, for commands that we print."""

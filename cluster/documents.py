@@ -81,11 +81,12 @@ def deliver(url: str, data: bytes, environment: Mapping[str, str] = os.environ) 
         ClusterError: the server refuses or fails.
     """
     from cluster.access import connect
+    from cluster.transport import PATIENT
 
     namespace, _, name = url.removeprefix(URL).rpartition("/")
     job, uid, run = (environment.get(variable) for variable in (JOB_NAME, JOB_UID, RUN))
     owners = [{"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": uid}]
-    with connect() as api:
+    with connect(limits=PATIENT) as api:
         store(
             api,
             name,

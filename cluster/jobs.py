@@ -1,14 +1,17 @@
 """Run the tool's own commands in the cluster, as Jobs whose results come back as documents."""
 
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from cluster import documents
 from cluster.api import Api, Object
-from cluster.kinds import CONFIG_MAP, JOB, POD
+from cluster.errors import ClusterUnreachableError, ConflictError, ForbiddenError
+from cluster.kinds import CONFIG_MAP, EVENT, JOB, POD
 from cluster.watch import follow
 
 NAME_LABEL = "app.kubernetes.io/managed-by"
@@ -113,10 +116,10 @@ def run_all(
     stop: threading.Event | None = None,
     grace_s: float = 30.0,
     waiting: Callable[[Mapping[str, str]], None] = lambda _: None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Run Jobs of one run, at most ``parallel`` at a time, and yield how each ended.
 
-    All that was made is removed in the end, however it comes.
+    All that was made is removed in the end, however it comes: close what is not read to its end.
 
     Args:
         api: the cluster.
@@ -132,6 +135,7 @@ def run_all(
     """
     within = namespace or api.namespace
     queue, running = list(reversed(specs)), dict[str, float]()
+    made: list[JobSpec] = []
     selector = f"{documents.RUN_LABEL}={specs[0].run}"
     troubles = _Troubles(api, within, selector, waiting)
     try:
@@ -139,12 +143,13 @@ def run_all(
         for event in follower:
             while queue and len(running) < parallel:
                 spec = queue.pop()
-                api.create(manifest(spec, within))
+                made.append(spec)
+                _create(api, manifest(spec, within))
                 running[spec.name] = time.monotonic() + spec.deadline_s + grace_s
             if event is not None and event.object["metadata"]["name"] in running:
                 outcome = _outcome(api, within, event.object, event.change, troubles)
             else:
-                troubles.look()
+                troubles.look(running)
                 outcome = _overdue(running, troubles)
             if outcome is not None:
                 del running[outcome.name]
@@ -152,11 +157,29 @@ def run_all(
             if not queue and not running:
                 return
     finally:
-        remove(api, specs, within)
+        refused = isinstance(sys.exception(), ForbiddenError)
+        # Who may not create or follow Jobs may not be able to remove them; the first error counts.
+        with suppress(ForbiddenError) if refused else nullcontext():
+            remove(api, made, within)
+
+
+def _create(api: Api, job: Object) -> None:
+    """Create a Job, also where the server goes away with the answer."""
+    try:
+        api.create(job)
+    except ForbiddenError:
+        raise
+    except ClusterUnreachableError:
+        metadata = job["metadata"]
+        if api.find(JOB, metadata["name"], metadata["namespace"]) is None:
+            with suppress(ConflictError):  # it arrived in between
+                api.create(job)
 
 
 def remove(api: Api, specs: Sequence[JobSpec], namespace: str) -> None:
     """Remove the Jobs of a run, and the documents that no Job owned."""
+    if not specs:
+        return
     for spec in specs:
         api.delete(JOB, spec.name, namespace)
     selector = f"{documents.RUN_LABEL}={specs[0].run}"
@@ -165,7 +188,11 @@ def remove(api: Api, specs: Sequence[JobSpec], namespace: str) -> None:
 
 
 class _Troubles:
-    """What the pods of a run wait for or died of, looked up now and then."""
+    """What the pods of a run wait for or died of, looked up now and then.
+
+    Attributes:
+        last: the last trouble of each Job; a deadline takes its pod away, and with it the reason.
+    """
 
     def __init__(
         self,
@@ -177,23 +204,43 @@ class _Troubles:
         self._api, self._namespace, self._selector = api, namespace, selector
         self._tell = tell
         self._next_s = time.monotonic() + _LOOK_S
-        self.found: dict[str, str] = {}
+        self._told: dict[str, str] = {}
+        self._reads_events = True
+        self.last: dict[str, str] = {}
 
-    def look(self, *, now: bool = False) -> None:
-        """Read the pods, unless that was a moment ago."""
+    def look(self, jobs: Iterable[str], *, now: bool = False) -> None:
+        """Read the pods of the Jobs, unless that was a moment ago."""
         if not now and time.monotonic() < self._next_s:
             return
-        pods = self._api.list(POD, self._namespace, labels=self._selector)
-        found = {}
-        for pod in pods:
+        found, seen = {}, set()
+        for pod in self._api.list(POD, self._namespace, labels=self._selector):
             job = pod["metadata"].get("labels", {}).get("job-name", "")
+            seen.add(job)
             trouble = pod_trouble(pod)
             if trouble:
                 found[job] = trouble
-        if found != self.found:
-            self.found = found
+        if missing := set(jobs) - seen:
+            found |= self._refusals(missing)
+        self.last |= found
+        if found != self._told:
+            self._told = found
             self._tell(found)
         self._next_s = time.monotonic() + _LOOK_S
+
+    def _refusals(self, jobs: set[str]) -> dict[str, str]:
+        """Return why there is no pod of a Job: admission says so only in an Event."""
+        if not self._reads_events:
+            return {}
+        fields = "involvedObject.kind=Job,reason=FailedCreate"
+        try:
+            return {
+                event["involvedObject"]["name"]: f"FailedCreate: {event.get('message', '')}"
+                for event in self._api.list(EVENT, self._namespace, fields=fields)
+                if event["involvedObject"].get("name") in jobs
+            }
+        except ForbiddenError:
+            self._reads_events = False
+            return {}
 
 
 def pod_trouble(pod: Mapping[str, Any]) -> str | None:
@@ -229,15 +276,15 @@ def _outcome(
     document = documents.fetch(api, name, namespace)
     if document is not None:
         return Outcome(name, document)
-    troubles.look(now=True)
+    troubles.look([name], now=True)
     failed = ended.get("Failed", {})
-    why = troubles.found.get(name) or f"{failed.get('reason', '')}: {failed.get('message', '')}"
+    why = troubles.last.get(name) or f"{failed.get('reason', '')}: {failed.get('message', '')}"
     return Outcome(name, None, why if failed else "it completed, but delivered no document")
 
 
 def _overdue(running: Mapping[str, float], troubles: _Troubles) -> Outcome | None:
     for name, until_s in running.items():
         if time.monotonic() > until_s:
-            why = troubles.found.get(name, "no pod of it reported")
+            why = troubles.last.get(name, "no pod of it reported")
             return Outcome(name, None, f"no answer by the deadline ({why})")
     return None

@@ -81,6 +81,7 @@ RAY_CLUSTER_FLEET = Kind(_ORCHESTRATION, "v1alpha1", "rayclusterfleets", "RayClu
 RAY_CLUSTER_REPLICA_SET = Kind(
     _ORCHESTRATION, "v1alpha1", "rayclusterreplicasets", "RayClusterReplicaSet"
 )
+RAY_CLUSTER = Kind("ray.io", "v1", "rayclusters", "RayCluster")
 
 KINDS: Mapping[tuple[str, str], Kind] = {
     (kind.api_version, kind.kind): kind for kind in list(globals().values()) if type(kind) is Kind

@@ -40,6 +40,10 @@ class Limits:
     retry_s: float = 30.0
 
 
+PATIENT = Limits(first_s=60.0, retry_s=120.0)
+"""For pods: the address is right there, and a result that is not delivered is lost."""
+
+
 @dataclass(frozen=True)
 class Deed:
     """What a request is about, for errors: ``list`` ``pods`` in a namespace, maybe of a name."""

@@ -19,11 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """A throughput table, the file it came from and that file's digest."""
+    """A throughput table and where it came from.
+
+    Attributes:
+        table: the table.
+        path: of the file, or the key in Redis.
+        digest: of what was read there.
+        warnings: what a reader must know.
+        namespace: of the deployment, where the source names one.
+    """
 
     table: ThroughputTable
     path: str
     digest: str
+    warnings: tuple[str, ...] = ()
+    namespace: str | None = None
 
 
 def load_tables(paths: Iterable[str | os.PathLike[str]]) -> tuple[Source, ...]:
@@ -35,9 +45,14 @@ def load_tables(paths: Iterable[str | os.PathLike[str]]) -> tuple[Source, ...]:
     """
     from optimizer.workload.collect import digest
 
-    read = [Source(tables.load(file), str(file), digest(file)) for file in files_of(paths)]
+    files = files_of(paths)
+    return one_per_target([Source(tables.load(file), str(file), digest(file)) for file in files])
+
+
+def one_per_target(found: Iterable[Source]) -> tuple[Source, ...]:
+    """Return sources in order of target; raises OptimizerUsageError where two are of one."""
     by_target: dict[str, Source] = {}
-    for source in read:
+    for source in found:
         other = by_target.setdefault(source.table.target, source)
         if other is not source:
             raise OptimizerUsageError(
@@ -108,7 +123,8 @@ def build(
         slos=first.slos,
         inputs=_inputs(sources, workload, demand, buckets),
     )
-    return check(replace(problem, warnings=_warnings(problem, demand, workload)))
+    warnings = [line for source in sources for line in source.warnings]
+    return check(replace(problem, warnings=(*warnings, *_warnings(problem, demand, workload))))
 
 
 def _check_alike(sources: Sequence[Source], expected: Sequence[Slo]) -> None:

@@ -73,17 +73,17 @@ def make_plan(
     bound = min(max(solution.bound, solution.lp_bound, 0.0), cost)
     if not math.isfinite(bound):
         bound = 0.0
-    serves = None
+    enough = None
     if current:
         left_s = min(max(deadline_s - time.monotonic(), _CHECK_SHARE * limit_s), EXTRAS_S)
-        serves = _serves(model, _counts(problem, current), solver, left_s)
+        enough = serves(model, _counts(problem, current), solver, left_s)
     plan = replace(
         plan,
         lower_bound_usd_per_hour=bound,
         lp_bound_usd_per_hour=min(max(solution.lp_bound, 0.0), cost),
         gap=(cost - bound) / cost,
-        savings=_savings(problem, model, cost, current, serves),
-        warnings=(*plan.warnings, *_unchecked(current, serves)),
+        savings=_savings(problem, model, cost, current, enough),
+        warnings=(*plan.warnings, *_unchecked(current, enough)),
         next_gpu=_next_gpus(problem, (bound, cost), solver, deadline_s, gap, stop),
     )
     wrong = verify(plan, problem)
@@ -281,7 +281,7 @@ def _counts(problem: Problem, fleet: Mapping[str, int]) -> list[int]:
     return [fleet.get(kind.name, 0) for kind in problem.types]
 
 
-def _serves(model: "Model", counts: list[int], solver: Solver, limit_s: float) -> bool | None:
+def serves(model: "Model", counts: list[int], solver: Solver, limit_s: float) -> bool | None:
     """Return whether fixed replicas serve the demand; None when not found out in time."""
     import numpy as np
 

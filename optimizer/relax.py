@@ -34,7 +34,7 @@ def require_served(
     )
     share = math.fsum(problem.buckets[b].requests_per_s for b in unserved) / problem.request_rate
     relaxations = _serving_relaxations(problem, unserved, solver, limit_s / 2, stop)
-    kept = _without(problem, unserved)
+    kept = without(problem, unserved)
     if kept.buckets and _feasible(kept, solver, limit_s / 2, stop):
         relaxations.append({"kind": "workload", "drop_share": round(share, 6)})
     raise InfeasibleError(
@@ -50,7 +50,7 @@ def _hint(relaxations: list[Relaxation]) -> str:
     return f"any of these would do: {texts}" if texts else ""
 
 
-def _without(problem: Problem, dropped: Iterable[int]) -> Problem:
+def without(problem: Problem, dropped: Iterable[int]) -> Problem:
     """Return the problem less some buckets, by index."""
     gone = set(dropped)
     kept = [b for b in range(len(problem.buckets)) if b not in gone]
@@ -105,7 +105,7 @@ def _serving_relaxations(
     hopeless = [
         b for b in unserved if all(kind.services[b].requests_per_s <= 0 for kind in problem.types)
     ]
-    rest = _without(problem, hopeless)
+    rest = without(problem, hopeless)
     more: Relaxation | None = {}
     if rest.buckets:
         more = _fewest_gpus(rest, solver, limit_s, stop)

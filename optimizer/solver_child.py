@@ -4,32 +4,21 @@ Started by :mod:`optimizer.solver` as ``python -m optimizer.solver_child FD PARE
 """
 
 import contextlib
-import os
 import sys
 from multiprocessing.connection import Connection
 
+from accelerators.children import end_with
 from optimizer.milp import solve
 from optimizer.model import Incumbent
-
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with(parent: int) -> None:
-    """Ask Linux to kill this process when its parent ends, however that happens."""
-    import ctypes
-    import signal
-
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+from optimizer.schedule.model import ScheduleModel, ScheduleSolution
+from optimizer.schedule.solve import solve as solve_schedule
 
 
 def serve(pipe: Connection) -> None:
     """Solve models until the other end closes."""
 
-    def report(incumbent: Incumbent | None, bound: float) -> None:
-        pipe.send(("progress", incumbent, bound))
+    def report(answer: Incumbent | ScheduleSolution | None, *bound: float) -> None:
+        pipe.send(("progress", answer, *bound))
 
     pipe.send(("ready",))
     while True:
@@ -38,7 +27,8 @@ def serve(pipe: Connection) -> None:
         except EOFError:
             return
         try:
-            answer: tuple[str, object] = ("done", solve(model, deadline_s, gap, report))
+            chosen = solve_schedule if isinstance(model, ScheduleModel) else solve
+            answer: tuple[str, object] = ("done", chosen(model, deadline_s, gap, report))
         except Exception as error:  # whatever it is, the parent must hear of it
             answer = ("failed", f"{type(error).__name__}: {error}")
         pipe.send(answer)
@@ -49,7 +39,7 @@ def main(arguments: list[str]) -> None:
     import highspy  # noqa: F401 - loaded while the parent reads its input
     import pulp  # noqa: F401
 
-    _die_with(int(arguments[1]))
+    end_with(int(arguments[1]))
     with contextlib.suppress(BrokenPipeError):
         serve(Connection(int(arguments[0])))
 

@@ -3,7 +3,8 @@
 ToolError
 └── ProfilerError          a probe, a table or an engine failed
     ├── ProfilerUsageError       bad input
-    └── EngineUnreachableError   the engine did not answer or refused access
+    ├── EngineUnreachableError   the engine did not answer or refused access
+    └── ShardLostError           one of several clients was gone before the load began
 """
 
 from accelerators.errors import ToolError, UnreachableError, UsageError
@@ -23,3 +24,7 @@ class EngineUnreachableError(ProfilerError, UnreachableError):
     """An engine did not answer, or refused access."""
 
     kind = "unreachable"
+
+
+class ShardLostError(ProfilerError):
+    """One of several clients of a load was gone before it began; nothing was measured."""

@@ -5,15 +5,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from accelerators.errors import ToolError, UnreachableError
-from profiler.errors import ProfilerUsageError
+from profiler.errors import ProfilerUsageError, ShardLostError
 from profiler.run_config import ProfileConfig
 from profiler.samples import LoadSummary
+from profiler.senders import FromHere, Sender
 from profiler.targets import Target
 from profiler.verdict import ProbeOutcome, failed_probe, judge
 
 if TYPE_CHECKING:
-    from profiler.load import LoadConfig
+    from profiler.load import LoadConfig, LoadRun
 
+_TRIES = 2
 _LONE_REQUESTS = 20
 # In times that a request took in the probe before.
 _WARMUP, _WINDOW = 2.0, 5.0
@@ -70,8 +72,19 @@ class Prober(Protocol):
         """
 
 
-def prober_of(target: Target, config: ProfileConfig, stop: threading.Event) -> Prober:
+def prober_of(
+    target: Target,
+    config: ProfileConfig,
+    stop: threading.Event,
+    sender: Sender | None = None,
+) -> Prober:
     """Return the prober of a target.
+
+    Args:
+        target: what to probe.
+        config: of the run.
+        stop: ends it.
+        sender: what sends loads to an engine; by default processes of this machine do.
 
     Raises:
         ToolError: a simulated replica is impossible, such as a model larger than its memory.
@@ -80,30 +93,31 @@ def prober_of(target: Target, config: ProfileConfig, stop: threading.Event) -> P
         from profiler.sim_probes import SimulatedReplica
 
         return SimulatedReplica(target, config)
-    return Engine(target, config, stop)
+    return Engine(target, config, stop, sender)
 
 
 class Engine:
     """Probes a running engine over HTTP."""
 
-    def __init__(self, target: Target, config: ProfileConfig, stop: threading.Event):
+    def __init__(
+        self,
+        target: Target,
+        config: ProfileConfig,
+        stop: threading.Event,
+        sender: Sender | None = None,
+    ):
+        """Take a target, and what sends loads to it: processes here where nothing else is given."""
         self.target = target
         self.config = config
         self.stop = stop
         self.reached = False
+        self._sender = sender or FromHere(target.where)
         self._e2e_s: dict[tuple[int, int], float] = {}
 
     def check(self) -> None:
-        """Ask the engine for its models."""
-        from profiler.load.address import parse_url, tls_context
-        from profiler.load.preflight import inspect
-
+        """Ask the engine for its models, or the cluster for leave to measure."""
         size = self.config.input_tokens[0], self.config.output_tokens[0]
-        load = self._load(*size, None, self.config.seed)
-        address = parse_url(load.base_url)
-        tls = tls_context(load) if address.scheme == "https" else None
-        inspect(load, address, tls, self.stop)
-        self.reached = True
+        self.reached = self._sender.check(self._load(*size, None, self.config.seed), self.stop)
 
     def _load(
         self, input_tokens: int, output_tokens: int, rate: float | None, seed: int
@@ -115,7 +129,7 @@ class Engine:
         e2e_s = min(self._e2e_s.get((input_tokens, output_tokens), 0.0), self.config.duration_s)
         window_s = self.config.duration_s if rate is None else self.config.window_s(rate)
         return LoadConfig(
-            base_url=self.target.where,
+            base_url=self._sender.url,
             model=self.config.model,
             input_tokens=input_tokens,
             output_tokens=output_tokens,
@@ -137,11 +151,10 @@ class Engine:
         self, input_tokens: int, output_tokens: int, rate: float | None, seed: int
     ) -> Measurement:
         """Run load; an engine that was there and is gone gives an outcome, not an exception."""
-        from profiler.load import run_load
-
-        load = self._load(input_tokens, output_tokens, rate, seed)
         try:
-            run = run_load(load, stop=self.stop)
+            run = self._send(input_tokens, output_tokens, rate, seed)
+        except ShardLostError as error:
+            return Measurement(failed_probe(error.message))
         except UnreachableError as error:
             if not self.reached:
                 raise
@@ -163,6 +176,29 @@ class Engine:
             said = "; ".join(f"{cause}: {text}" for cause, text in sorted(run.messages.items()))
             outcome = replace(outcome, reasons=(*outcome.reasons, said))
         return Measurement(outcome, summary.to_json(), run.engine, run.engine_version)
+
+    def _send(
+        self, input_tokens: int, output_tokens: int, rate: float | None, seed: int
+    ) -> "LoadRun":
+        """Send a probe's load, and all of it once more where a shard was lost.
+
+        The engine saw less load than asked for, and the missing part sent alone would see an idle
+        engine: neither says anything about the rate.
+        """
+        reasons = []
+        for _ in range(_TRIES):
+            load = self._load(input_tokens, output_tokens, rate, seed)
+            try:
+                run = self._sender.send(load, self.config.shards, stop=self.stop)
+            except ShardLostError as error:
+                reasons.append(error.message)
+            else:
+                if not run.lost or not run.complete:
+                    return run
+                reasons += [f"shard {one.part} was lost: {one.reason}" for one in run.lost]
+            if self.stop.is_set():
+                raise InterruptedProbeError
+        raise ShardLostError("profile.shard_lost", f"lost {_TRIES} times: {'; '.join(reasons)}")
 
 
 def _with_context_length(summary: LoadSummary, messages: dict[str, str]) -> LoadSummary:

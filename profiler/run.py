@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -18,6 +18,7 @@ from profiler.neighbours import guess
 from profiler.probes import InterruptedProbeError, Prober, prober_of
 from profiler.run_config import ProfileConfig, check
 from profiler.search import SearchResult, find_max_rate
+from profiler.senders import Sender
 from profiler.slo import Slo
 from profiler.table import Cell, Provenance, ThroughputTable
 from profiler.table_files import path_in
@@ -26,7 +27,7 @@ from profiler.verdict import ProbeOutcome, needed_requests
 
 # Below this no engine is probed: a window with the requests that a percentile needs would last
 # for hours.
-_LOWEST_RATE = {"http": 1e-3, "sim": 1e-5}
+_LOWEST_RATE = {"http": 1e-3, "k8s": 1e-3, "sim": 1e-5}
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def run_profile(
     stop: threading.Event | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
     jobs: int = 1,
+    senders: Mapping[str, Sender] | None = None,
 ) -> ProfileRun:
     """Measure every target and write ``out/NAME.table.json`` for each.
 
@@ -98,6 +100,7 @@ def run_profile(
         on_step: told of every probe and cell, by one thread at a time.
         jobs: simulated targets at work at once, each in a process of its own. The tables are the
             same for any number. Engines are measured one after the other, alone.
+        senders: by target, what sends loads to an engine that is not at a URL.
 
     Raises:
         ProfilerUsageError: the configuration is refused, or the journal is another run's.
@@ -107,7 +110,11 @@ def run_profile(
     check(config)
     stop = stop or threading.Event()
     identity = config.identity(version("aibrixctl"))
-    probers = {target.name: prober_of(target, config, stop) for target in config.targets}
+    senders = senders or {}
+    probers = {
+        target.name: prober_of(target, config, stop, senders.get(target.name))
+        for target in config.targets
+    }
     with Journal(out, identity, resume=resume) as journal:
         for prober in probers.values() if not journal.records else ():
             prober.check()
@@ -219,6 +226,8 @@ class _Run:
                 created=self.ended.get(target.name) or timestamp(),
                 tolerance=self.config.tolerance,
                 config_digest=config_digest,
+                via=target.via,
+                notes=target.notes,
             ),
         )
 

@@ -54,6 +54,8 @@ class ProfileConfig:
         warmup_s: load before the window of a probe of an engine.
         max_probes: runs after which the search in one cell stops.
         engine: how to talk to engines.
+        shards: clients that send each probe of an engine together. Their number does not change
+            what is sent, so a run may be resumed with more of them.
     """
 
     model: str
@@ -67,6 +69,7 @@ class ProfileConfig:
     warmup_s: float = 5.0
     max_probes: int = 40
     engine: EngineOptions = EngineOptions()
+    shards: int = 1
 
     @property
     def cells(self) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ ITL takes the gaps that ended inside it; rates count what was completed or produ
 Warm-up and drain are thus left out.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -100,7 +101,8 @@ def weighted_stats(values: Floats, weights: Floats | None = None) -> Stats | Non
     """Return statistics of values in seconds as milliseconds, or None when there are none.
 
     A percentile is the smallest value that at least that share of the weight does not exceed.
-    NaN stands for a metric that a request does not have, and is left out.
+    NaN stands for a metric that a request does not have, and is left out. The order of the values
+    does not matter, to the last bit.
     """
     counted = ~np.isnan(values)
     if weights is not None:
@@ -109,7 +111,8 @@ def weighted_stats(values: Floats, weights: Floats | None = None) -> Stats | Non
     values = values[counted]
     if len(values) == 0:
         return None
-    order = np.argsort(values, kind="stable")
+    # Ties are ordered too, so that the rounding of sums does not depend on the order given.
+    order = np.argsort(values) if weights is None else np.lexsort((weights, values))
     ordered = values[order]
     weight = np.ones(len(values)) if weights is None else weights[order]
     cumulative = np.cumsum(weight)
@@ -121,20 +124,47 @@ def weighted_stats(values: Floats, weights: Floats | None = None) -> Stats | Non
 
 
 @dataclass(frozen=True)
+class ShardHealth:
+    """How one of several clients of a load kept up; see :class:`ClientHealth`.
+
+    ``shard`` says which, as in "2 of 3".
+    """
+
+    shard: str
+    requests: int
+    send_lag_ms: Stats | None
+    loop_lag_ms: Stats | None
+    cpu_share: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "shard": self.shard,
+            "requests": self.requests,
+            "send_lag_ms": self.send_lag_ms and self.send_lag_ms.to_json(),
+            "loop_lag_ms": self.loop_lag_ms and self.loop_lag_ms.to_json(),
+            "cpu_share": round(self.cpu_share, 4),
+        }
+
+
+@dataclass(frozen=True)
 class ClientHealth:
-    """Whether the load generator itself kept up.
+    """Whether the load generator itself kept up; of several clients, all of them pooled.
 
     Attributes:
         send_lag_ms: how late requests were sent after they were due; None if nothing was sent.
         loop_lag_ms: how late the event loop woke up, sampled through the run; None if not sampled.
-        cpu_share: CPU seconds of the client per second of the run (1.0 = one core).
+        cpu_share: CPU seconds of the client per second of the run (1.0 = one core); of several
+            clients that of the busiest.
         bottleneck: why the client may have moved a reported figure; None when it did not.
+        shards: each of several clients; empty where there was one.
     """
 
     send_lag_ms: Stats | None = None
     loop_lag_ms: Stats | None = None
     cpu_share: float | None = None
     bottleneck: str | None = None
+    shards: tuple[ShardHealth, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -143,6 +173,7 @@ class ClientHealth:
             "loop_lag_ms": self.loop_lag_ms and self.loop_lag_ms.to_json(),
             "cpu_share": None if self.cpu_share is None else round(self.cpu_share, 4),
             "bottleneck": self.bottleneck,
+            "shards": [shard.to_json() for shard in self.shards],
         }
 
 
@@ -245,7 +276,7 @@ def summarise(
     client: ClientHealth | None = None,
     notes: Sequence[str] = (),
 ) -> LoadSummary:
-    """Reduce the observations of a run to its figures.
+    """Reduce the observations of a run to its figures; their order does not matter.
 
     Args:
         samples: what was observed.
@@ -271,7 +302,7 @@ def summarise(
     attained["itl"] = _itl_with_failures(gaps, gap_weight, samples, due & ~ok)
     done = ok & (samples.last_token_s >= start) & (samples.last_token_s < end)
     first = ok & (samples.first_token_s >= start) & (samples.first_token_s < end)
-    output_tokens = float(gap_weight.sum()) + float(first.sum())
+    output_tokens = math.fsum(gap_weight) + float(first.sum())
     met = ok & due
     for slo in slos:
         if slo.metric in per_request:

@@ -85,6 +85,9 @@ class Provenance:
         created: ISO 8601 UTC; when the last probe ended.
         tolerance: relative width at which the search for a rate stopped; None when imported.
         config_digest: hash of the configuration that the probes ran under; None when imported.
+        via: how an engine in a cluster was measured: ``job``, from beside it, or ``port-forward``,
+            whose latency is in the figures; None for others.
+        notes: what a reader of the figures must know of the way they were measured.
     """
 
     source: Source
@@ -96,6 +99,12 @@ class Provenance:
     created: str | None = None
     tolerance: float | None = None
     config_digest: str | None = None
+    via: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {**vars(self), "notes": list(self.notes)}
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,7 @@ class ThroughputTable:
             "input_tokens": list(self.input_tokens),
             "output_tokens": list(self.output_tokens),
             "cells": [cell.to_json() for cell in self.cells],
-            "provenance": dict(vars(self.provenance)),
+            "provenance": self.provenance.to_json(),
         }
 
 
@@ -203,8 +212,9 @@ def _parse_provenance(value: dict[str, Any]) -> Provenance:
     read: dict[str, Any] = {
         name: _optional(readers.get(name, _text), value.get(name))
         for name in Provenance.__dataclass_fields__
+        if name != "notes"
     }
-    return Provenance(**read)
+    return Provenance(**read, notes=tuple(_text(note) for note in value.get("notes") or ()))
 
 
 def _optional(read: Callable[[Any], T], value: Any) -> T | None:

@@ -1,7 +1,8 @@
-"""What is profiled: named targets, each an engine at a URL or a simulated replica.
+"""What is profiled: named targets, each an engine or a simulated replica.
 
-``l20=http://10.0.0.7:8000`` measures a running engine; ``a10=sim:a10`` and ``big=sim:a100-80gx4``
-simulate one replica of one or four accelerators (tensor parallel).
+``l20=http://10.0.0.7:8000`` measures a running engine, ``l20=k8s:deployment/foo`` one in a cluster;
+``a10=sim:a10`` and ``big=sim:a100-80gx4`` simulate one replica of one or four accelerators (tensor
+parallel).
 """
 
 import difflib
@@ -18,7 +19,10 @@ from profiler.errors import ProfilerUsageError
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
 _REPLICA = re.compile(r"^(?P<name>.+?)x(?P<gpus>\d{1,3})$")
-_FORMS = "write NAME=http://HOST:PORT or NAME=sim:ACCELERATOR[xGPUS], e.g. a10=sim:a10"
+_FORMS = (
+    "write NAME=http://HOST:PORT, NAME=k8s:deployment/FOO or NAME=sim:ACCELERATOR[xGPUS], "
+    "e.g. a10=sim:a10"
+)
 
 
 @dataclass(frozen=True)
@@ -27,19 +31,23 @@ class Target:
 
     Attributes:
         name: of the GPU type or deployment; names the table.
-        where: URL of an engine, or ``sim:NAME[xN]``.
-        kind: ``http`` or ``sim``.
+        where: URL of an engine, ``k8s:…`` or ``sim:NAME[xN]``.
+        kind: ``http``, ``k8s`` or ``sim``.
         accelerator: the simulated type; None for an engine.
         gpus: accelerators per replica.
         cost_usd_per_hour: of one replica; None when unknown.
+        via: how one in a cluster is measured, ``job`` or ``port-forward``; None for others.
+        notes: what a reader of its figures must know of the way they are measured.
     """
 
     name: str
     where: str
-    kind: Literal["http", "sim"]
+    kind: Literal["http", "k8s", "sim"]
     accelerator: Accelerator | None = None
     gpus: int = 1
     cost_usd_per_hour: float | None = None
+    via: str | None = None
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the form shown to users."""
@@ -61,7 +69,12 @@ class Target:
                 for name in shown
                 if not name.startswith("price") and name not in ("title", "aliases", "sources")
             }
-        return {"where": self.where, "gpus_per_replica": self.gpus, "accelerator": figures or None}
+        identity = {
+            "where": self.where,
+            "gpus_per_replica": self.gpus,
+            "accelerator": figures or None,
+        }
+        return identity if self.via is None else identity | {"via": self.via}
 
 
 def parse_targets(
@@ -123,6 +136,11 @@ def _parse(text: str, types: Mapping[str, Accelerator] | None) -> Target:
     if where.startswith("sim:"):
         accelerator, gpus = _replica(where.removeprefix("sim:"), types)
         return Target(name, where, "sim", accelerator, gpus)
+    if where.startswith("k8s:"):
+        from profiler.in_cluster.place import parse_ref
+
+        parse_ref(where)
+        return Target(name, where, "k8s")
     try:
         parts = urlsplit(where)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -9,6 +9,7 @@ from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.kube_options import Context, Kubeconfig, Namespace
 from aibrixctl.plan_cluster import Deployments
+from aibrixctl.redis_access import Model, PasswordFile
 from aibrixctl.result import Problem as Message
 from aibrixctl.result import Result
 from aibrixctl.signals import interruptible
@@ -16,6 +17,7 @@ from aibrixctl.signals import interruptible
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from aibrixctl.plan_inputs import RedisChoice
     from optimizer.limits import Limits
     from optimizer.plan import Plan
     from optimizer.problem import Problem
@@ -35,6 +37,11 @@ _EXAMPLES = (
         "--namespace serving --out plan.json",
         "with what runs in a cluster and the GPUs that are free there",
     ),
+    (
+        "aibrixctl optimize plan --profiles redis://127.0.0.1:6379/0 "
+        "--workload redis://127.0.0.1:6379/0 --model m --window 5m",
+        "AIBrix's own profiles, and what its gateway saw in five minutes",
+    ),
     ("aibrixctl optimize plan --problem melange.json -o json", "a Mélange configuration as it is"),
 )
 
@@ -49,8 +56,8 @@ def plan(
         list[str] | None,
         typer.Option(
             "--profiles",
-            metavar="FILE|DIR",
-            help="Throughput table, or folder of *.table.json. Repeatable.",
+            metavar="FILE|DIR|redis://…",
+            help="Throughput table, folder of *.table.json, or AIBrix's Redis. Repeatable.",
         ),
     ] = None,
     problem: Annotated[
@@ -58,12 +65,23 @@ def plan(
         typer.Option("--problem", metavar="FILE", help="Mélange configuration, in place of both."),
     ] = None,
     workload: Annotated[
-        str | None, typer.Option("--workload", metavar="FILE", help="Trace or histogram.")
+        str | None,
+        typer.Option(
+            "--workload",
+            metavar="FILE|redis://…",
+            help="Trace or histogram, or the Redis of AIBrix's gateway.",
+        ),
     ] = None,
     workload_format: Annotated[
         str | None,
         typer.Option("--workload-format", metavar="NAME", help="Read the workload as this format."),
     ] = None,
+    model: Model = None,
+    window: Annotated[
+        str | None,
+        typer.Option("--window", metavar="TIME", help="Of live traffic; all that is kept else."),
+    ] = None,
+    password_file: PasswordFile = None,
     rate: Annotated[
         float | None, typer.Option("--rate", help="Requests/s, in place of the workload's own.")
     ] = None,
@@ -148,6 +166,10 @@ def plan(
     the GPUs that nodes of a type offer, less what pods of others request; nodes that are cordoned,
     not ready or faulty (AcceleratorHealthy=False) do not count. --available wins over these.
 
+    A workload redis://[USER@]HOST[:PORT][/DB] is what AIBrix's gateway saw in the last minutes,
+    with AIBRIX_GPU_OPTIMIZER_TRACING_FLAG=true; profiles there are AIBrix's own. The password
+    also comes from AIBRIXCTL_REDIS_PASSWORD.
+
     Exit code 11: no plan meets the limits; the message names what would.
     """
     from accelerators.errors import ToolError, UsageError
@@ -156,6 +178,8 @@ def plan(
     from aibrixctl.kube_options import access
     from aibrixctl.plan_cluster import assigned, from_cluster, noted, read_cluster
     from aibrixctl.plan_cluster_view import cluster_lines
+    from aibrixctl.plan_inputs import RedisChoice
+    from aibrixctl.redis_access import redis_password
     from optimizer import plan as plans
     from optimizer.limits import apply
     from optimizer.planner import make_plan
@@ -172,11 +196,19 @@ def plan(
     if named and not from_k8s:
         raise UsageError("option.deployment", "--deployment needs --current k8s")
     running = {} if from_k8s else whole_numbers("--current", current)
-    limits = _limits(headroom, available, minimum, maximum, budget)
+    limits = limits_of(headroom, available, minimum, maximum, budget)
     tables = [*(profiles or ()), *(more_profiles or ())]
     with Solver() as solver, interruptible() as stop:
         asked = _problem(
-            problem, tables, workload, workload_format, rate, out_of_range, cost, slo or []
+            problem,
+            tables,
+            workload,
+            RedisChoice(model, window, redis_password(password_file)),
+            workload_format,
+            rate,
+            out_of_range,
+            cost,
+            slo or [],
         )
         session().reporter.detail(f"{len(asked.buckets)} buckets, {len(asked.types)} GPU types")
         if from_k8s:
@@ -207,13 +239,14 @@ def plan(
     return _result(found, stop.exit_code if stop.is_set() else ExitCode.OK, share)
 
 
-def _limits(
+def limits_of(
     headroom: str,
     available: list[str] | None,
     minimum: list[str] | None,
     maximum: list[str] | None,
     budget: float | None,
 ) -> "Limits":
+    """Return the limits that the options of a plan set."""
     from aibrixctl import quantities
     from aibrixctl.assignments import whole_numbers
     from optimizer.limits import Limits
@@ -231,6 +264,7 @@ def _problem(
     problem: str | None,
     tables: list[str],
     workload: str | None,
+    choice: "RedisChoice",
     workload_format: str | None,
     rate: float | None,
     out_of_range: str,
@@ -270,13 +304,15 @@ def _problem(
             f"{missing} is missing",
             hint="give --profiles and --workload, or --problem",
         )
-    from optimizer.from_tables import build, load_tables
-    from optimizer.workload import read
+    from aibrixctl.plan_inputs import load_sources, load_workload, of_one_model
+    from optimizer.from_tables import build
     from profiler.slo import parse_slos
 
+    sources = load_sources(tables, choice)
+    choice = of_one_model(choice, tables, sources, workload)
     return build(
-        load_tables(tables),
-        read(workload, format_name=workload_format, request_rate=rate),
+        sources,
+        load_workload(workload, choice, format_name=workload_format, request_rate=rate),
         out_of_range=out_of_range,  # type: ignore[arg-type]
         costs=numbers("--cost", cost),
         expected_slos=parse_slos(slo),

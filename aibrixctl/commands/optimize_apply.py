@@ -7,10 +7,10 @@ import typer
 
 from aibrixctl.choices import one_of
 from aibrixctl.command import command, session
-from aibrixctl.confirm import Yes
 from aibrixctl.exit_codes import OF_KIND, ExitCode
 from aibrixctl.kube_options import Context, DryRun, Kubeconfig, Namespace
 from aibrixctl.plan_cluster import Deployments
+from aibrixctl.prompt import Yes
 from aibrixctl.result import Problem, Result
 from aibrixctl.signals import StopFlag, interruptible
 
@@ -118,7 +118,7 @@ def _draft(api: "Api", path: str, target: str, deployment: list[str] | None) -> 
 
 def _asked(draft: "Draft", *, yes: bool) -> Result | None:
     """Show the difference and ask; return the result that ends the command, if it ends here."""
-    from aibrixctl.confirm import confirmed
+    from aibrixctl.prompt import confirmed
     from aibrixctl.rollout_view import draft_lines
 
     for line in draft_lines(draft):

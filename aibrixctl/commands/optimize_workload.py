@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aibrixctl.command import command
+from aibrixctl.redis_access import Model, PasswordFile
 from aibrixctl.result import Problem, Result
 
 if TYPE_CHECKING:
@@ -21,11 +22,24 @@ _FORMAT = typer.Option("--format", metavar="NAME", help="Read as this format, no
     examples=(
         ("aibrixctl optimize workload show trace.csv", "draw sizes, rates and percentiles"),
         ("aibrixctl optimize workload show trace.csv -o csv", "the histogram for a spreadsheet"),
+        (
+            "aibrixctl optimize workload show redis://127.0.0.1:6379/0 --model m",
+            "what AIBrix's gateway saw in the last minutes",
+        ),
     ),
 )
 def show_workload(
-    path: Annotated[str, typer.Argument(metavar="FILE", help="Trace or histogram.")],
+    path: Annotated[
+        str,
+        typer.Argument(metavar="FILE|redis://…", help="Trace, histogram, or the gateway's Redis."),
+    ],
     format_: Annotated[str | None, _FORMAT] = None,
+    model: Model = None,
+    window: Annotated[
+        str | None,
+        typer.Option("--window", metavar="TIME", help="Of live traffic; all that is kept else."),
+    ] = None,
+    password_file: PasswordFile = None,
     rate: Annotated[
         float | None, typer.Option("--rate", help="Requests/s, in place of the file's own.")
     ] = None,
@@ -49,12 +63,17 @@ def show_workload(
 
     Reads Azure's CSV (2023, 2024), BurstGPT's CSV, Mooncake's JSON Lines, AIBrix's workload files
     (v1, v2), and histogram documents; the format is found from the content. Traces may be packed
-    with gzip.
+    with gzip. redis://[USER@]HOST[:PORT][/DB] reads what AIBrix's gateway saw, in every version
+    of its request traces; slots without data are gaps, not zero traffic, and a size stands for
+    the most tokens that the gateway writes so. The password also comes from
+    AIBRIXCTL_REDIS_PASSWORD.
     """
-    from optimizer.workload import read
+    from aibrixctl.plan_inputs import RedisChoice, load_workload
+    from aibrixctl.redis_access import redis_password
     from optimizer.workload.histogram import write_histogram
 
-    workload = read(path, format_name=format_, request_rate=rate)
+    choice = RedisChoice(model, window, redis_password(password_file))
+    workload = load_workload(path, choice, format_name=format_, request_rate=rate)
     if save_histogram is not None:
         write_histogram(workload, save_histogram)
     ticks = (

@@ -1,17 +1,38 @@
 """``aibrixctl profile load``."""
 
 import math
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aibrixctl.choices import one_of
 from aibrixctl.command import command, session
-from aibrixctl.result import Result, waiting_stopped
-from aibrixctl.shared_options import CaFile, Endpoint, Insecure, ReadyTimeout, TokenFile
+from aibrixctl.in_cluster_options import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_IMAGE,
+    DEFAULT_START_TIMEOUT,
+    Image,
+    PortForward,
+    ServiceAccount,
+    StartTimeout,
+    TokenSecret,
+)
+from aibrixctl.kube_options import Context, Kubeconfig, Namespace
+from aibrixctl.result import Problem, Result, waiting_stopped
+from aibrixctl.shared_options import (
+    CaFile,
+    Endpoint,
+    Insecure,
+    ReadyTimeout,
+    Shards,
+    TokenFile,
+)
 from aibrixctl.signals import StopFlag, interruptible
 
 if TYPE_CHECKING:
+    from aibrixctl.in_cluster_options import InCluster
+    from aibrixctl.terminal import Progress as Bar
     from profiler.load import LoadConfig, LoadRun, Progress
     from profiler.slo import Slo
 
@@ -30,19 +51,39 @@ if TYPE_CHECKING:
             "--warmup 0s --slo 'ttft_p99<=20s' -o json",
             "four requests in flight, with an objective (exit 12 when missed)",
         ),
+        (
+            "aibrixctl profile load --target k8s:deployment/l20 --shards 2 --request-rate 20 "
+            "--input-tokens 128 --output-tokens 16 --duration 2s --warmup 0s",
+            "from two pods, on one replica of a deployment",
+        ),
     ),
 )
 def load(
-    base_url: Annotated[
-        str, typer.Option("--base-url", metavar="URL", help="Server, e.g. http://127.0.0.1:8000.")
-    ],
-    model: Annotated[str, typer.Option("--model", help="Name that the server knows.")],
     input_tokens: Annotated[
         int, typer.Option("--input-tokens", metavar="N", help="Tokens of every prompt.")
     ],
     output_tokens: Annotated[
         int, typer.Option("--output-tokens", metavar="N", help="Tokens of every answer.")
     ],
+    base_url: Annotated[
+        str | None,
+        typer.Option("--base-url", metavar="URL", help="Server, e.g. http://127.0.0.1:8000."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="[NAME=]WHERE",
+            help="In place of the URL: k8s:deployment/[NAMESPACE/]NAME or k8s:service/…, which is "
+            "measured from inside the cluster.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="Name that the server knows; of a k8s: target by default its label's."
+        ),
+    ] = None,
     request_rate: Annotated[
         float | None,
         typer.Option("--request-rate", metavar="R", help="Requests/s of an open loop."),
@@ -143,6 +184,15 @@ def load(
         str | None,
         typer.Option("--extra-body", metavar="JSON", help="Fields added to every request."),
     ] = None,
+    shards: Shards = 1,
+    port_forward: PortForward = False,
+    image: Image = DEFAULT_IMAGE,
+    service_account: ServiceAccount = DEFAULT_ACCOUNT,
+    token_secret: TokenSecret = None,
+    start_timeout: StartTimeout = DEFAULT_START_TIMEOUT,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    namespace: Namespace = None,
 ) -> Result:
     """Put one load on a streaming completions server and report its latency and throughput.
 
@@ -159,9 +209,19 @@ def load(
     Prompts differ from each other and from those of earlier runs in their first block, so a
     prefix cache does not help, and have the length asked for as the server counts it.
 
+    --shards sends parts of one schedule from several processes that start at one agreed moment;
+    the figures are read from all observations together. When a shard is lost under way, it is
+    named and the result is partial: exit 3.
+
+    A k8s: target is measured by Jobs in its namespace, one a shard. The table is of one replica:
+    where a Service leads to several pods, a pod of the deployment is asked directly.
+
     When a delay of the client itself could have moved a reported percentile by more than 5% (and
     0.5 ms), or it did not deliver the load, the result is not certified: exit 3.
     """
+    from accelerators.errors import UsageError
+    from aibrixctl.in_cluster_options import in_cluster
+    from aibrixctl.kube_options import access
     from aibrixctl.load_options import parse_arrival, parse_body, parse_goodput
     from aibrixctl.quantities import duration as seconds
     from aibrixctl.secret import read_secret
@@ -169,9 +229,12 @@ def load(
     from profiler.slo import parse_slos
 
     slos = parse_slos(slo or ())
+    where = _where(base_url, target)
+    if model is None and not where.startswith("k8s:"):
+        raise UsageError("load.model", "no model is given", hint="name it with --model")
     config = LoadConfig(
-        base_url=base_url,
-        model=model,
+        base_url=where,
+        model=model or "",
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         request_rate=request_rate,
@@ -197,28 +260,95 @@ def load(
         insecure=insecure,
         extra_body=parse_body(extra_body),
     )
+    if not where.startswith("k8s:"):
+        with interruptible() as stop:
+            return _run(config, slos, shards, stop)
+    wanted = in_cluster(
+        access(kubeconfig, context, namespace),
+        port_forward=port_forward,
+        image=image,
+        service_account=service_account,
+        token_secret=token_secret,
+        start_timeout=start_timeout,
+        local_files=token_file is not None or ca_file is not None,
+    )
     with interruptible() as stop:
-        return _run(config, slos, stop)
+        return _run_in_cluster(config, slos, shards, wanted, stop)
 
 
-def _run(config: "LoadConfig", slos: "tuple[Slo, ...]", stop: StopFlag) -> Result:
+def _where(base_url: str | None, target: str | None) -> str:
+    """Return the URL or the target; a name before it is for symmetry with ``profile run``."""
+    from accelerators.errors import UsageError
+
+    if (base_url is None) == (target is None):
+        raise UsageError(
+            "load.target", "give either --base-url or --target", hint="e.g. k8s:deployment/foo"
+        )
+    where = base_url if target is None else re.sub(r"^[A-Za-z0-9._-]+=", "", target)
+    return str(where)
+
+
+def _run(config: "LoadConfig", slos: "tuple[Slo, ...]", shards: int, stop: StopFlag) -> Result:
     from aibrixctl.load_result import result_of
     from profiler.errors import EngineUnreachableError
-    from profiler.load import run_load
+    from profiler.load.shards import run_sharded
 
     with session().reporter.progress("load") as bar:
-
-        def on_progress(now: "Progress") -> None:
-            text = f"{now.completed} done, {now.failed} failed, {now.in_flight} in flight"
-            if math.isfinite(config.window_s):
-                bar.update(now.elapsed_s, config.warmup_s + config.window_s, text)
-            else:
-                bar.update(now.completed + now.failed, config.num_prompts, text)
-
         try:
-            run: LoadRun = run_load(config, stop=stop, on_progress=on_progress)
+            run: LoadRun = run_sharded(
+                config, shards, stop=stop, on_progress=lambda now: _show(bar, config, now)
+            )
         except EngineUnreachableError:
             if not stop.is_set():
                 raise
             return waiting_stopped(config.base_url, stop.exit_code)
     return result_of(config, run, slos, session().output, stop.exit_code)
+
+
+def _run_in_cluster(
+    config: "LoadConfig",
+    slos: "tuple[Slo, ...]",
+    shards: int,
+    wanted: "InCluster",
+    stop: StopFlag,
+) -> Result:
+    from dataclasses import replace
+
+    from aibrixctl.load_result import result_of
+    from profiler.errors import EngineUnreachableError
+    from profiler.in_cluster.place import parse_ref
+    from profiler.in_cluster.targets import reach, served_model
+    from profiler.probes import InterruptedProbeError
+
+    ref, target = parse_ref(config.base_url), config.base_url
+    with (
+        session().reporter.progress("load") as bar,
+        reach(wanted.access, ref, wanted.jobs, wanted.via) as reached,
+    ):
+        model = served_model(reached.place, config.model)
+        config = replace(config, base_url=reached.url, model=model)
+        try:
+            reached.check(config, stop)
+            run = reached.send(
+                config,
+                shards,
+                stop=stop,
+                on_progress=lambda now: _show(bar, config, now),
+                waiting=lambda what: session().reporter.say(f"waiting for {what}"),
+            )
+        except (InterruptedProbeError, EngineUnreachableError):
+            if not stop.is_set():
+                raise
+            problem = Problem("interrupted", f"stopped before {target} was measured", target)
+            return Result(None, status="error", exit_code=stop.exit_code, errors=(problem,))
+    return result_of(
+        config, run, slos, session().output, stop.exit_code, measured=(target, reached.via)
+    )
+
+
+def _show(bar: "Bar", config: "LoadConfig", now: "Progress") -> None:
+    text = f"{now.completed} done, {now.failed} failed, {now.in_flight} in flight"
+    if math.isfinite(config.window_s):
+        bar.update(now.elapsed_s, config.warmup_s + config.window_s, text)
+    else:
+        bar.update(now.completed + now.failed, config.num_prompts, text)

@@ -6,11 +6,33 @@ import typer
 
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
+from aibrixctl.in_cluster_options import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_IMAGE,
+    DEFAULT_START_TIMEOUT,
+    Image,
+    PortForward,
+    ServiceAccount,
+    StartTimeout,
+    TokenSecret,
+)
+from aibrixctl.kube_options import Context, Kubeconfig, LongNamespace
 from aibrixctl.result import Problem, Result, waiting_stopped
-from aibrixctl.shared_options import CaFile, Endpoint, Insecure, OwnTypes, ReadyTimeout, TokenFile
+from aibrixctl.shared_options import (
+    CaFile,
+    Endpoint,
+    Insecure,
+    OwnTypes,
+    ReadyTimeout,
+    Shards,
+    TokenFile,
+)
 from aibrixctl.signals import StopFlag, interruptible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aibrixctl.cluster_targets import ClusterSender
     from profiler.run import ProfileRun, Step
     from profiler.run_config import ProfileConfig
 
@@ -30,6 +52,11 @@ if TYPE_CHECKING:
             "--out profiles --dry-run",
             "what measuring a running engine would do",
         ),
+        (
+            "aibrixctl profile run --target l20=k8s:deployment/l20 --cost l20=1.1 "
+            "--input-tokens 128 --output-tokens 32 --slo 'ttft_p99<=2s' --out profiles --dry-run",
+            "an engine in a cluster, by Jobs beside it",
+        ),
     ),
 )
 def run(
@@ -38,13 +65,8 @@ def run(
         typer.Option(
             "--target",
             metavar="NAME=WHERE",
-            help="What to profile: http://HOST:PORT, or sim:ACCELERATOR[xGPUS]. Repeatable.",
-        ),
-    ],
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", help="Model served; for sim: a known shape, or a path to a config.json."
+            help="What to profile: http://HOST:PORT, k8s:deployment/[NAMESPACE/]NAME, "
+            "k8s:service/… or sim:ACCELERATOR[xGPUS]. Repeatable.",
         ),
     ],
     input_tokens: Annotated[
@@ -64,6 +86,14 @@ def run(
     out: Annotated[
         str, typer.Option("--out", metavar="DIR", help="Folder for the tables and the journal.")
     ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="Model served; for sim: a known shape, or a path to a config.json; for k8s: by "
+            "default what its label says.",
+        ),
+    ] = None,
     cost: Annotated[
         list[str] | None,
         typer.Option(
@@ -108,6 +138,15 @@ def run(
     ca_file: CaFile = None,
     insecure: Insecure = False,
     ready_timeout: ReadyTimeout = "0s",
+    shards: Shards = 1,
+    port_forward: PortForward = False,
+    image: Image = DEFAULT_IMAGE,
+    service_account: ServiceAccount = DEFAULT_ACCOUNT,
+    token_secret: TokenSecret = None,
+    start_timeout: StartTimeout = DEFAULT_START_TIMEOUT,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    namespace: LongNamespace = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run whose journal is in --out.")
     ] = False,
@@ -126,20 +165,31 @@ def run(
     A p99 rests on 100 requests at least, a p95 or lower on 20; on 500 and 200 in simulation.
     Fewer, at rates so low that --duration allows no more, are told in the cell's notes.
 
+    A k8s: target is measured by Jobs in its namespace, --shards at a time. A probe that loses a
+    shard is run once more; lost again, its cell is not measured: exit 3. A table is of one
+    replica: where a Service leads to several pods, a pod of the deployment is asked directly.
+
     DIR gets NAME.table.json per target, and probes.jsonl with every probe as it ends.
     """
     from accelerators.catalog import load_catalog
+    from accelerators.errors import UsageError
     from aibrixctl import quantities
+    from aibrixctl.cluster_targets import reached
+    from aibrixctl.in_cluster_options import in_cluster
+    from aibrixctl.kube_options import access
     from aibrixctl.secret import read_secret
     from profiler.run_config import EngineOptions, ProfileConfig, check, parse_sizes
     from profiler.slo import parse_slos
     from profiler.targets import parse_targets
 
+    targets = parse_targets(
+        target, costs=cost or (), gpus=gpus or (), types=load_catalog(accelerators)
+    )
+    if model is None and any(one.kind != "k8s" for one in targets):
+        raise UsageError("profile.model", "no model is given", hint="name it with --model")
     config = ProfileConfig(
-        model=model,
-        targets=parse_targets(
-            target, costs=cost or (), gpus=gpus or (), types=load_catalog(accelerators)
-        ),
+        model=model or "",
+        targets=targets,
         input_tokens=parse_sizes(input_tokens, "--input-tokens"),
         output_tokens=parse_sizes(output_tokens, "--output-tokens"),
         slos=parse_slos(slo),
@@ -155,27 +205,56 @@ def run(
             insecure=insecure,
             ready_timeout_s=quantities.duration("--ready-timeout", ready_timeout),
         ),
+        shards=shards,
     )
     check(config)
+    if all(one.kind != "k8s" for one in targets):
+        return _do(config, out, resume, dry_run, {})
+    wanted = in_cluster(
+        access(kubeconfig, context, namespace),
+        port_forward=port_forward,
+        image=image,
+        service_account=service_account,
+        token_secret=token_secret,
+        start_timeout=start_timeout,
+        local_files=token_file is not None or ca_file is not None,
+    )
+    with reached(config, wanted, session().reporter.say) as (found, senders):
+        return _do(found, out, resume, dry_run, senders)
+
+
+def _do(
+    config: "ProfileConfig",
+    out: str,
+    resume: bool,
+    dry_run: bool,
+    senders: "Mapping[str, ClusterSender]",
+) -> Result:
     if dry_run:
-        return _dry_run(config, out)
+        return _dry_run(config, out, senders)
     with interruptible() as stop:
-        return _run(config, out, resume, stop)
+        return _run(config, out, resume, stop, senders)
 
 
-def _dry_run(config: "ProfileConfig", out: str) -> Result:
+def _dry_run(config: "ProfileConfig", out: str, senders: "Mapping[str, ClusterSender]") -> Result:
     import threading
 
     from accelerators.units import format_duration
     from profiler.probes import prober_of
     from profiler.run_config import estimate_s
 
+    by_name = {one.name: one for one in config.targets}
     for simulated in (t for t in config.targets if t.kind == "sim"):
         # An unknown model, or one that does not fit, is refused as the run itself would.
         prober_of(simulated, config, threading.Event())
     cells = [{"input_tokens": i, "output_tokens": o} for i, o in config.cells]
+    for name, sender in senders.items():
+        prober_of(by_name[name], config, threading.Event(), sender).check()
     targets = [
-        t.to_json() | {"estimate_s": round(estimate_s(config, t), 1)} for t in config.targets
+        t.to_json()
+        | {"estimate_s": round(estimate_s(config, t), 1)}
+        | ({"place": senders[t.name].to_json()} if t.name in senders else {})
+        for t in config.targets
     ]
     total = sum(t["estimate_s"] for t in targets)
 
@@ -185,7 +264,15 @@ def _dry_run(config: "ProfileConfig", out: str) -> Result:
         sizes = " ".join(f"{i}x{o}" for i, o in config.cells)
         console.print(f"{len(cells)} cells per target (input x output tokens): {sizes}")
         console.print(f"SLO: {'  '.join(map(str, config.slos))}")
-        console.print(table_of(targets))
+        console.print(table_of([{k: t[k] for k in t if k != "place"} for t in targets]))
+        for name, sender in senders.items():
+            place = sender.reached.place
+            console.print(
+                f"{name}: {place.model or config.model} by {place.engine} at {place.url}, "
+                f"measured by {'Jobs' if sender.reached.via == 'job' else 'port-forward'}"
+            )
+            for note in sender.reached.notes:
+                console.print(f"note: {note}")
         console.print(f"about {format_duration(total)} in all; nothing was measured or written")
 
     data = {
@@ -200,7 +287,13 @@ def _dry_run(config: "ProfileConfig", out: str) -> Result:
     return Result(data, rows=rows, record="cell", view=view)
 
 
-def _run(config: "ProfileConfig", out: str, resume: bool, stop: StopFlag) -> Result:
+def _run(
+    config: "ProfileConfig",
+    out: str,
+    resume: bool,
+    stop: StopFlag,
+    senders: "Mapping[str, ClusterSender]",
+) -> Result:
     from profiler.errors import EngineUnreachableError
     from profiler.run import run_profile
 
@@ -213,7 +306,13 @@ def _run(config: "ProfileConfig", out: str, resume: bool, stop: StopFlag) -> Res
 
         try:
             found = run_profile(
-                config, out, resume=resume, stop=stop, on_step=on_step, jobs=_usable_cores()
+                config,
+                out,
+                resume=resume,
+                stop=stop,
+                on_step=on_step,
+                jobs=_usable_cores(),
+                senders=senders,
             )
         except EngineUnreachableError as error:
             if not stop.is_set():
@@ -306,7 +405,11 @@ def _errors(found: "ProfileRun") -> tuple[Problem, ...]:
 
 
 def _warnings(found: "ProfileRun", limited: int) -> tuple[Problem, ...]:
-    warnings = []
+    warnings = [
+        Problem("profile.note", f"{table.target}: {note}")
+        for table in found.tables
+        for note in table.provenance.notes
+    ]
     simulated = [t.target for t in found.tables if t.provenance.source == "simulated"]
     if simulated:
         warnings.append(

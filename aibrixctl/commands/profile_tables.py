@@ -1,4 +1,4 @@
-"""``aibrixctl profile show | compare | export | import | push``."""
+"""``aibrixctl profile show | compare | export | import``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,27 +7,18 @@ import typer
 
 from aibrixctl.choices import one_of
 from aibrixctl.command import command
-from aibrixctl.exit_codes import ExitCode
-from aibrixctl.result import Problem, Result
+from aibrixctl.result import Result
+from aibrixctl.table_options import (
+    ALLOW_MISSING,
+    COST,
+    DEPLOYMENT,
+    TABLES,
+    aibrix_profile,
+    warnings_of,
+)
 
 if TYPE_CHECKING:
-    from profiler.interop.aibrix import Exported
-    from profiler.interop.aibrix_redis import PushPlan
     from profiler.interop.checks import Imported
-    from profiler.table import ThroughputTable
-
-_TABLES = typer.Argument(metavar="TABLE", help="Table files, or folders of *.table.json.")
-_COST = typer.Option(
-    "--cost", metavar="NAME=USD", help="Dollars per hour of a replica, over the table's own."
-)
-_ALLOW_MISSING = typer.Option(
-    "--allow-missing", help="Write cells that were not measured as 0, which means never routed to."
-)
-_DEPLOYMENT = typer.Option(
-    "--deployment",
-    metavar="NAME",
-    help="AIBrix's deployment, or namespace/deployment; the table's target by default.",
-)
 
 
 @command(
@@ -37,7 +28,7 @@ _DEPLOYMENT = typer.Option(
         ("aibrixctl profile show profiles/a10.table.json -o wide", "with latencies per cell"),
     ),
 )
-def show_table(paths: Annotated[list[str], _TABLES]) -> Result:
+def show_table(paths: Annotated[list[str], TABLES]) -> Result:
     """Draw throughput tables: the highest request rate within the SLO per bucket.
 
     0 is infeasible, – not measured, ≥ a lower bound where the client was the bottleneck.
@@ -99,7 +90,7 @@ def compare(
         rows=[cell.to_json() for cell in found.cells],
         record="cell",
         view=view,
-        warnings=_warnings("compare.unlike", found.warnings),
+        warnings=warnings_of("compare.unlike", found.warnings),
     )
 
 
@@ -115,7 +106,7 @@ def compare(
     ),
 )
 def export(
-    paths: Annotated[list[str], _TABLES],
+    paths: Annotated[list[str], TABLES],
     to: Annotated[
         str,
         typer.Option(
@@ -128,9 +119,9 @@ def export(
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE", help="File; stdout by default.")
     ] = None,
-    deployment: Annotated[str | None, _DEPLOYMENT] = None,
-    cost: Annotated[list[str] | None, _COST] = None,
-    allow_missing: Annotated[bool, _ALLOW_MISSING] = False,
+    deployment: Annotated[str | None, DEPLOYMENT] = None,
+    cost: Annotated[list[str] | None, COST] = None,
+    allow_missing: Annotated[bool, ALLOW_MISSING] = False,
 ) -> Result:
     """Write tables for AIBrix, Mélange, or a spreadsheet.
 
@@ -156,7 +147,7 @@ def export(
                 f"AIBrix's profile holds one table; {len(tables)} were given",
                 hint="export them one by one, or `profile push` all of them",
             )
-        exported = _aibrix(tables[0], deployment, allow_missing)
+        exported = aibrix_profile(tables[0], deployment, allow_missing)
         document, warnings = exported.document, exported.warnings
     else:
         raise UsageError(
@@ -175,16 +166,7 @@ def export(
         rows=[row for table in tables for row in csvfile.rows(table)],
         record="cell",
         view=view,
-        warnings=_warnings("export.lossy", warnings),
-    )
-
-
-def _aibrix(table: "ThroughputTable", deployment: str | None, allow_missing: bool) -> "Exported":
-    from accelerators.documents import timestamp
-    from profiler.interop.aibrix import to_profile
-
-    return to_profile(
-        table, created=timestamp(precise=True), deployment=deployment, allow_missing=allow_missing
+        warnings=warnings_of("export.lossy", warnings),
     )
 
 
@@ -266,7 +248,7 @@ def import_(
         {"format": form, "files": [str(path)], "tables": [table.to_json()]},
         rows=[{"file": str(path), "target": table.target, "cells": len(table.cells)}],
         view=view,
-        warnings=_warnings("import.lossy", found.warnings),
+        warnings=warnings_of("import.lossy", found.warnings),
     )
 
 
@@ -311,118 +293,3 @@ def _read(
     return "aibrix-profile", aibrix.from_profile(
         document, file, model=model, accelerator=accelerator, gpus=gpus
     )
-
-
-@command(
-    "profile push",
-    examples=(
-        (
-            "aibrixctl profile push redis://127.0.0.1:6379/0 profiles/a10.table.json --dry-run",
-            "what would change, and what AIBrix would make of it",
-        ),
-    ),
-)
-def push(
-    url: Annotated[
-        str, typer.Argument(metavar="redis://[USER@]HOST[:PORT][/DB]", help="rediss:// for TLS.")
-    ],
-    paths: Annotated[list[str], _TABLES],
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="AIBrix's name of the model; the table's by default."),
-    ] = None,
-    deployment: Annotated[str | None, _DEPLOYMENT] = None,
-    cost: Annotated[list[str] | None, _COST] = None,
-    password_file: Annotated[
-        str | None,
-        typer.Option(
-            "--password-file",
-            metavar="FILE",
-            help="File with the Redis password; - is standard input.",
-        ),
-    ] = None,
-    allow_missing: Annotated[bool, _ALLOW_MISSING] = False,
-    force: Annotated[bool, typer.Option("--force", help="Push in spite of refusals.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Show what would change; write nothing.")
-    ] = False,
-) -> Result:
-    """Publish tables where AIBrix reads GPU profiles: aibrix:profile_MODEL_DEPLOYMENT.
-
-    Refused without --force: a profile that is older than the one there, and buckets other than
-    those of the model's other profiles, which AIBrix would skip. The password also comes from
-    AIBRIXCTL_REDIS_PASSWORD.
-    """
-    import os
-
-    from accelerators.errors import UsageError
-    from aibrixctl.config import SECRET
-    from aibrixctl.secret import hide, read_secret
-    from profiler.interop import aibrix_redis
-    from profiler.table_files import load_all, with_costs
-
-    tables = with_costs(load_all(paths), cost or ())
-    if deployment and len(tables) > 1:
-        raise UsageError(
-            "push.several", f"one --deployment for {len(tables)} tables", target="--deployment"
-        )
-    exports = [_aibrix(table, deployment, allow_missing) for table in tables]
-    password = read_secret("--password-file", password_file) or os.environ.get(SECRET)
-    hide(password or "")
-    with aibrix_redis.connected(url, password) as client:
-        plans = aibrix_redis.plan_pushes(
-            client,
-            [
-                (exported.document, model or table.model)
-                for exported, table in zip(exports, tables, strict=True)
-            ],
-        )
-        refused = [reason for plan in plans for reason in plan.refusals]
-        pushed = not dry_run and (force or not refused)
-        for plan in plans if pushed else ():
-            aibrix_redis.push(client, plan)
-    return _push_result(plans, exports, dry_run=dry_run, pushed=pushed)
-
-
-def _push_result(
-    plans: list["PushPlan"], exports: list["Exported"], *, dry_run: bool, pushed: bool
-) -> Result:
-    refused = [reason for plan in plans for reason in plan.refusals]
-
-    def view(console: Any, wide: bool) -> None:
-        for plan in plans:
-            action = plan.to_json()["action"]
-            console.print(f"{'pushed' if pushed else f'would {action}'} {plan.key}", style="bold")
-            for line in plan.changes or ("no change but the time",):
-                console.print(f"  {line}")
-
-    failed = bool(refused) and not pushed and not dry_run
-    warnings = [line for exported in exports for line in exported.warnings]
-    warnings += [line for plan in plans for line in plan.warnings]
-    return Result(
-        {
-            "dry_run": dry_run,
-            "pushed": pushed,
-            "profiles": [plan.to_json() for plan in plans],
-        },
-        rows=[
-            {"key": plan.key, "action": plan.to_json()["action"], "changes": list(plan.changes)}
-            for plan in plans
-        ],
-        record="profile",
-        view=view,
-        status="error" if failed else "success",
-        exit_code=ExitCode.FAILURE if failed else ExitCode.OK,
-        errors=tuple(
-            Problem("push.refused", reason, hint="--force pushes all the same")
-            for reason in (refused if failed else ())
-        ),
-        warnings=(
-            *_warnings("push.refused", [] if failed else refused),
-            *_warnings("push.aibrix", warnings),
-        ),
-    )
-
-
-def _warnings(code: str, texts: Any) -> tuple[Problem, ...]:
-    return tuple(Problem(code, text) for text in texts)

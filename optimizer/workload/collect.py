@@ -55,6 +55,19 @@ def refuse(code: str, message: str, source: str, hint: str = "") -> OptimizerUsa
     return OptimizerUsageError(f"workload.{code}", message, hint=hint, target=source)
 
 
+@dataclass(frozen=True)
+class Requests:
+    """Requests of a trace in order of arrival: [n] seconds, and [n] tokens each side.
+
+    ``notes`` say what was left out. Seconds are unix time where the trace has dates.
+    """
+
+    times_s: Floats
+    input_tokens: Ints
+    output_tokens: Ints
+    notes: tuple[str, ...] = ()
+
+
 @dataclass
 class Collector:
     """Requests of one trace as compact arrays (20 bytes a request), checked as they come.
@@ -141,22 +154,28 @@ class Collector:
                 "sort the file by its time",
             )
 
+    def requests(self) -> Requests:
+        """Return all that was added; raises OptimizerUsageError when nothing is usable."""
+        inputs = _joined(self._inputs)
+        if not len(inputs):
+            what = f"{self._failed:,} requests, none with an answer" if self._failed else "no rows"
+            raise refuse("empty", f"{self.source} holds {what}", self.source)
+        notes = list(self.notes)
+        if self._failed:
+            share = self._failed / (self._failed + len(inputs))
+            notes.append(
+                f"{self._failed:,} requests ({share:.2%}) without input or output tokens left out"
+            )
+        return Requests(np.concatenate(self._times), inputs, _joined(self._outputs), tuple(notes))
+
     def workload(self, format_name: str, request_rate: float | None) -> Workload:
         """Return the workload of all that was added.
 
         Raises:
             OptimizerUsageError: nothing usable, or all requests at one moment and no rate given.
         """
-        inputs, outputs = _joined(self._inputs), _joined(self._outputs)
-        if not len(inputs):
-            what = f"{self._failed:,} requests, none with an answer" if self._failed else "no rows"
-            raise refuse("empty", f"{self.source} holds {what}", self.source)
-        if self._failed:
-            share = self._failed / (self._failed + len(inputs))
-            self.notes.append(
-                f"{self._failed:,} requests ({share:.2%}) without input or output tokens left out"
-            )
-        times = np.concatenate(self._times)
+        requests = self.requests()
+        inputs, outputs, times = requests.input_tokens, requests.output_tokens, requests.times_s
         duration = float(times[-1] - times[0])
         if duration <= 0 and request_rate is None:
             raise refuse(
@@ -179,7 +198,7 @@ class Collector:
             request_rate=len(inputs) / duration if request_rate is None else request_rate,
             duration_s=duration,
             arrivals=arrivals.astype(np.float64),
-            notes=tuple(self.notes),
+            notes=requests.notes,
         )
 
 

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from optimizer.workload.collect import Collector, opened, refuse
-from optimizer.workload.model import Workload
 
 BATCH_LINES = 50_000
 Row = tuple[int, float, float, float]  # line, input, output, time in ms; NaN where null
 
 
-def read_jsonl(path: str, format_name: str, request_rate: float | None) -> Workload:
-    """Return the workload of a JSON Lines trace.
+def collect_jsonl(path: str, format_name: str) -> Collector:
+    """Return the requests of a JSON Lines trace, gathered.
 
     Raises:
         OptimizerUsageError: a line is not JSON, lacks a key or is absurd; names the line and key.
@@ -34,7 +33,7 @@ def read_jsonl(path: str, format_name: str, request_rate: float | None) -> Workl
         collector.add(
             np.array(inputs), np.array(outputs), np.array(times_ms) / 1e3, lines.__getitem__
         )
-    return collector.workload(format_name, request_rate)
+    return collector
 
 
 def _rows(path: str, rows_of: Any) -> Iterator[Row]:

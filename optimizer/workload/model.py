@@ -64,7 +64,8 @@ class Workload:
         count: [n] requests of that size; shares for a histogram.
         request_rate: requests/s.
         duration_s: time between the first and the last request; None when unknown.
-        arrivals: [bins] requests per equal slice of the duration; empty when unknown.
+        arrivals: [bins] requests per equal slice of the duration, NaN where there is no data;
+            empty when unknown.
         notes: what was left out while reading, and why.
     """
 
@@ -179,7 +180,9 @@ class Workload:
             "output_tokens": self.size_stats("output_tokens").to_json(),
             "rate_over_time": {
                 "slice_s": round(width_s, 3),
-                "requests_per_s": [round(float(rate), 6) for rate in rates],
+                "requests_per_s": [
+                    None if np.isnan(rate) else round(float(rate), 6) for rate in rates
+                ],
             },
             "notes": list(self.notes),
         }

@@ -5,10 +5,10 @@ import os
 
 from optimizer.errors import OptimizerUsageError
 from optimizer.workload import histogram
-from optimizer.workload.collect import opened, refuse
-from optimizer.workload.jsonlines import read_jsonl
+from optimizer.workload.collect import Collector, Requests, opened, refuse
+from optimizer.workload.jsonlines import collect_jsonl
 from optimizer.workload.model import Workload
-from optimizer.workload.tabular import LAYOUTS, read_csv
+from optimizer.workload.tabular import LAYOUTS, collect_csv
 
 FORMATS = ("azure", "burstgpt", "mooncake", "aibrix-v1", "aibrix-v2", histogram.FORMAT)
 _HEAD_BYTES = 1 << 16
@@ -86,13 +86,35 @@ def read(
         raise OptimizerUsageError(
             "workload.rate", f"the rate is {request_rate:g} requests/s; expected more than 0"
         )
+    chosen = _chosen(path, format_name)
+    if chosen == histogram.FORMAT:
+        return histogram.read_histogram(str(path), request_rate)
+    return _collect(str(path), chosen).workload(chosen, request_rate)
+
+
+def read_requests(path: str | os.PathLike[str], *, format_name: str | None = None) -> Requests:
+    """Return the single requests of a trace.
+
+    Raises:
+        OptimizerUsageError: as ``read``, and a histogram, which has no times.
+    """
+    chosen = _chosen(path, format_name)
+    if chosen == histogram.FORMAT:
+        raise refuse("no_times", f"{path} is a histogram, which has no times", str(path),
+                     "give the trace")  # fmt: skip
+    return _collect(str(path), chosen).requests()
+
+
+def _collect(path: str, format_name: str) -> Collector:
+    if format_name in LAYOUTS:
+        return collect_csv(path, format_name)
+    return collect_jsonl(path, format_name)
+
+
+def _chosen(path: str | os.PathLike[str], format_name: str | None) -> str:
     chosen = format_name or detect(path)
     if chosen not in FORMATS:
         raise OptimizerUsageError(
             "workload.format", f"unknown format {chosen!r}; expected one of {', '.join(FORMATS)}"
         )
-    if chosen in LAYOUTS:
-        return read_csv(str(path), chosen, request_rate)
-    if chosen == histogram.FORMAT:
-        return histogram.read_histogram(str(path), request_rate)
-    return read_jsonl(str(path), chosen, request_rate)
+    return chosen

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from optimizer.workload.collect import Collector, opened, refuse
-from optimizer.workload.model import Floats, Workload
+from optimizer.workload.model import Floats
 
 CHUNK_ROWS = 200_000
 
@@ -30,8 +30,8 @@ LAYOUTS = {
 }
 
 
-def read_csv(path: str, format_name: str, request_rate: float | None) -> Workload:
-    """Return the workload of a CSV trace.
+def collect_csv(path: str, format_name: str) -> Collector:
+    """Return the requests of a CSV trace, gathered.
 
     Raises:
         OptimizerUsageError: a column is missing, or a line is damaged; names line and column.
@@ -55,7 +55,7 @@ def read_csv(path: str, format_name: str, request_rate: float | None) -> Workloa
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         detail = str(error).removeprefix("Error tokenizing data. C error: ").strip()
         raise refuse("damaged", f"{path}: {detail}", path, "mend or delete the line") from error
-    return collector.workload(format_name, request_rate)
+    return collector
 
 
 def _require_columns(path: str, layout: Layout, found: list[str]) -> None:

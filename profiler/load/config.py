@@ -97,6 +97,23 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class LostShard:
+    """One of several clients, whose part of the load is not in the figures.
+
+    Attributes:
+        part: which, as in "2 of 3".
+        reason: what became of it.
+    """
+
+    part: str
+    reason: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the JSON form."""
+        return {"shard": self.part, "reason": self.reason}
+
+
+@dataclass(frozen=True)
 class LoadRun:
     """What one run measured.
 
@@ -109,6 +126,8 @@ class LoadRun:
         window: start and end of the steady window, seconds from the start of the run.
         chunks: events of the streams that carried tokens.
         messages: cause of failure to the first message that came with it.
+        shards: clients that sent the load together.
+        lost: those of them whose part is missing.
     """
 
     summary: LoadSummary
@@ -121,6 +140,8 @@ class LoadRun:
     window: tuple[float, float]
     chunks: int
     messages: dict[str, str]
+    shards: int = 1
+    lost: tuple[LostShard, ...] = ()
 
 
 _LIMITS: dict[str, tuple[float, float]] = {

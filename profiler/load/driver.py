@@ -5,8 +5,8 @@ import math
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable
-from itertools import count, islice
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 from profiler.load.config import LoadConfig, Progress
 from profiler.load.exchange import Exchange
@@ -47,10 +47,20 @@ class Driver:
         config: LoadConfig,
         prompts: PromptMaker,
         due: Floats | None,
+        indices: Iterator[int],
         stopped: Callable[[], bool],
         on_progress: Callable[[Progress], None] | None,
     ):
-        """Take ``due``, the schedule of an open loop; None for a closed one."""
+        """Take the schedule.
+
+        Args:
+            config: what to send.
+            prompts: makes the requests.
+            due: when, seconds from the start; None for a closed loop.
+            indices: places of the requests in the whole load, which decide on their prompts.
+            stopped: asked often whether to end at once.
+            on_progress: told about twice a second.
+        """
         self.exchanges: list[Exchange] = []
         self.loop_lag_s = array("d")
         self.ticked_at = array("d")
@@ -72,7 +82,7 @@ class Driver:
         self._unparsed: deque[Exchange] = deque()
         self._unparsed_bytes = 0
         self._pausing = 0
-        self._indices = count()
+        self._indices = indices
         self._ready: deque[Exchange] = deque()
         self._ahead = 0
         self._counted = 0
@@ -94,14 +104,19 @@ class Driver:
             if time.monotonic() > deadline:
                 break
 
-    async def run(self, pool: Pool) -> None:
-        """Send the schedule and wait until every answer is over, or the run is stopped."""
+    async def run(self, pool: Pool, start_at: float | None = None) -> None:
+        """Send the schedule and wait until every answer is over, or the run is stopped.
+
+        Args:
+            pool: connections.
+            start_at: of ``time.monotonic``; at once when None.
+        """
         loop = asyncio.get_running_loop()
         self._pool = pool
         self._finished = asyncio.Event()
         self._timer = Timer(loop, self._send_due)
         self._ticker = Timer(loop, self._tick)
-        self.started_at = time.monotonic() + TICK_S
+        self.started_at = time.monotonic() + TICK_S if start_at is None else start_at
         self._next_tick = self.started_at
         self._ticker.arm(self._next_tick)
         self._timer.arm(self.started_at)

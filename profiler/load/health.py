@@ -4,7 +4,16 @@ import numpy as np
 
 from profiler.load.collect import Observed
 from profiler.load.pool import CLIENT_SOCKETS
-from profiler.samples import PERCENTILES, ClientHealth, Floats, LoadSummary, Stats, weighted_stats
+from profiler.load.recording import Recording
+from profiler.samples import (
+    PERCENTILES,
+    ClientHealth,
+    Floats,
+    LoadSummary,
+    ShardHealth,
+    Stats,
+    weighted_stats,
+)
 
 SHARE = 0.05
 # Below this a delay is not told from the clock and the wake-up of an idle machine.
@@ -19,6 +28,20 @@ def send_lag(observed: Observed, window: tuple[float, float]) -> Floats:
     counted &= np.isfinite(samples.sent_s) & ~observed.held_back
     lag: Floats = (samples.sent_s - samples.scheduled_s)[counted]
     return lag
+
+
+def of_shard(recording: Recording, window: tuple[float, float]) -> ShardHealth:
+    """Return how one of several clients kept up."""
+    due = recording.scheduled_s
+    counted = (due >= window[0]) & (due < window[1])
+    counted &= np.isfinite(recording.sent_s) & ~recording.held_back
+    return ShardHealth(
+        shard=recording.part,
+        requests=len(recording),
+        send_lag_ms=weighted_stats((recording.sent_s - due)[counted]),
+        loop_lag_ms=weighted_stats(recording.loop_lag_s),
+        cpu_share=recording.cpu_share,
+    )
 
 
 def assess(

@@ -6,33 +6,40 @@ import numpy as np
 
 from profiler.load.collect import Observed
 from profiler.load.config import LoadConfig
-from profiler.load.exchange import Exchange
+from profiler.load.recording import Recording
+from profiler.samples import Ints
 
 _FEW = 100
 
 
 def notes_of(
     config: LoadConfig,
-    exchanges: Sequence[Exchange],
+    recordings: Sequence[Recording],
     observed: Observed,
-    resent: int,
     window: tuple[float, float],
 ) -> tuple[str, ...]:
     """Return one sentence per thing that is not as the figures alone suggest."""
-    good = [exchange for exchange in exchanges if exchange.cause is None]
     samples = observed.samples
     due = (samples.scheduled_s >= window[0]) & (samples.scheduled_s < window[1])
+    good = np.array([error is None for error in samples.errors], dtype=bool)
+    output = samples.output_tokens[good]
     notes = [
+        _cut_short(sum(one.cut for one in recordings)),
         _few(int(due.sum())),
-        _input_length(config, good),
-        _output_length(config, good),
-        _usage(good),
-        _bursts(good, observed.chunks),
+        _input_length(config, samples.input_tokens[good]),
+        _output_length(config, output),
+        _usage(sum(one.without_usage for one in recordings), len(output)),
+        _bursts(int(output.sum()), observed.chunks),
         _held_back(config, int(observed.held_back.sum())),
-        _resent(resent),
+        _resent(sum(one.resent for one in recordings)),
         _short_window(config, observed, window),
     ]
-    return tuple(note for note in notes if note)
+    before = [note for one in recordings for note in one.notes]
+    return tuple(dict.fromkeys(note for note in (*before, *notes) if note))
+
+
+def _cut_short(cut: int) -> str | None:
+    return f"stopped early: {cut} requests in flight are left out" if cut else None
 
 
 def _few(due: int) -> str | None:
@@ -41,34 +48,30 @@ def _few(due: int) -> str | None:
     return f"{due} requests in the window: p99 is its slowest; {_FEW} or more tell more"
 
 
-def _input_length(config: LoadConfig, good: Sequence[Exchange]) -> str | None:
-    counts = [e.tokens.prompt_tokens for e in good if e.tokens.prompt_tokens is not None]
-    mean = float(np.mean(counts)) if counts else config.input_tokens
+def _input_length(config: LoadConfig, counts: Ints) -> str | None:
+    mean = float(np.mean(counts)) if len(counts) else config.input_tokens
     if abs(mean - config.input_tokens) <= 0.05 * config.input_tokens:
         return None
     return f"prompts had {mean:.1f} tokens on average; {config.input_tokens} were asked for"
 
 
-def _output_length(config: LoadConfig, good: Sequence[Exchange]) -> str | None:
-    other = [e.output_tokens for e in good if e.output_tokens != config.output_tokens]
+def _output_length(config: LoadConfig, counts: Ints) -> str | None:
+    other = int((counts != config.output_tokens).sum())
     if not other:
         return None
-    mean = float(np.mean([e.output_tokens for e in good]))
     return (
-        f"{len(other)} of {len(good)} answers had other than {config.output_tokens} tokens; "
-        f"{mean:.1f} on average"
+        f"{other} of {len(counts)} answers had other than {config.output_tokens} tokens; "
+        f"{float(np.mean(counts)):.1f} on average"
     )
 
 
-def _usage(good: Sequence[Exchange]) -> str | None:
-    without = sum(e.tokens.completion_tokens is None for e in good)
+def _usage(without: int, good: int) -> str | None:
     if not without:
         return None
-    return f"{without} of {len(good)} answers came without usage: their events were counted"
+    return f"{without} of {good} answers came without usage: their events were counted"
 
 
-def _bursts(good: Sequence[Exchange], chunks: int) -> str | None:
-    tokens = sum(e.output_tokens for e in good)
+def _bursts(tokens: int, chunks: int) -> str | None:
     if not chunks or tokens <= 1.2 * chunks:
         return None
     return (

@@ -9,43 +9,31 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from profiler.errors import EngineUnreachableError, ProfilerUsageError
 from profiler.load.address import Address, parse_url, resolve, tls_context
 from profiler.load.calibrate import Prober, calibrate
-from profiler.load.collect import Observed, busy, observe
 from profiler.load.config import LoadConfig, LoadRun, Progress, check
 from profiler.load.driver import Driver
 from profiler.load.exchange import Exchange
-from profiler.load.health import assess
-from profiler.load.notes import notes_of
+from profiler.load.part import WHOLE, Part
 from profiler.load.pool import Pool
-from profiler.load.preflight import Engine, inspect, refuse_length
+from profiler.load.preflight import inspect, refuse_length
 from profiler.load.prompts import PromptMaker
-from profiler.load.schedule import due_times
-from profiler.samples import ClientHealth, Floats, summarise
+from profiler.load.recording import Client, Recording, busy, record
+from profiler.load.reduce import reduce
+from profiler.samples import Floats
 
 _MOST_FIRST_CONNECTIONS = 256
 _FILES_BESIDE = 64
-_STEADY_ROUNDS = 4
 
 
-@dataclass(frozen=True)
-class _Raw:
-    """What the event loop leaves behind; times of ``time.monotonic``."""
-
-    exchanges: list[Exchange]
-    started_at: float
-    ended_at: float
-    loop_lag_s: Floats
-    stretches: tuple[Floats, Floats]
-    cpu_share: float
-    resent: int
-    complete: bool
-    notes: tuple[str, ...]
+Gate = Callable[[], float | None]
+"""Called once a client is ready: waits, and returns the Unix time at which the load starts, or
+None when it is called off. It may block; it runs in a thread of its own."""
 
 
 def run_load(
@@ -65,7 +53,31 @@ def run_load(
         ProfilerUsageError: the configuration, the model's name or the lengths are refused.
         EngineUnreachableError: the server does not answer, or refuses access.
     """
+    return reduce(config, [record_load(config, stop=stop, on_progress=on_progress)])
+
+
+def record_load(
+    config: LoadConfig,
+    part: Part = WHOLE,
+    *,
+    gate: Gate | None = None,
+    stop: threading.Event | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Recording:
+    """Put one client's part of a load on a server and return what it recorded.
+
+    Args:
+        config: of the whole load.
+        part: which of its requests to send.
+        gate: where all clients of a load wait for each other; without one it starts at once.
+        stop: when set, the run ends at once.
+        on_progress: called about twice a second.
+
+    Raises:
+        ProfilerError: as :func:`run_load` does, and only before the load begins.
+    """
     check(config)
+    config, due = part.of(config), part.due(config)
     address = parse_url(config.base_url)
     tls = tls_context(config) if address.scheme == "https" else None
     where = resolve(address)
@@ -74,9 +86,18 @@ def run_load(
     _allow_connections(config)
     import uvloop
 
+    sender = _Sender(config, part, due, gate, stop, on_progress)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        raw = runner.run(_measure(config, address, where, tls, engine.longest, stop, on_progress))
-    return _reduce(config, engine, raw)
+        exchanges, told = runner.run(sender.measure(address, where, tls, engine.longest))
+    return record(
+        exchanges,
+        told,
+        input_tokens=config.input_tokens,
+        engine=engine.name,
+        engine_version=engine.version,
+        closed_loop=due is None,
+        part=str(part),
+    )
 
 
 def _allow_connections(config: LoadConfig) -> None:
@@ -112,58 +133,90 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-async def _measure(
-    config: LoadConfig,
-    address: Address,
-    where: list[tuple[int, str]],
-    tls: ssl.SSLContext | None,
-    longest: int | None,
-    stop: threading.Event | None,
-    on_progress: Callable[[Progress], None] | None,
-) -> _Raw:
-    prompts = PromptMaker(config, address)
-    prober = Prober(config, stop)
-    pool = Pool(prober, address, where, tls, config.connect_timeout_s)
-    try:
-        await _open(pool, address, 1)
-        found = await calibrate(config, address, pool, prober, prompts, longest)
-        due = None if config.request_rate is None else due_times(config)
+@dataclass
+class _Sender:
+    """One client at work on its part of a load; ``config`` and ``due`` are the part's."""
+
+    config: LoadConfig
+    part: Part
+    due: Floats | None
+    gate: Gate | None
+    stop: threading.Event | None
+    on_progress: Callable[[Progress], None] | None
+    start_at: float | None = None
+
+    def stopped(self) -> bool:
+        return self.stop is not None and self.stop.is_set()
+
+    async def measure(
+        self,
+        address: Address,
+        where: list[tuple[int, str]],
+        tls: ssl.SSLContext | None,
+        longest: int | None,
+    ) -> tuple[list[Exchange], Client]:
+        """Calibrate, wait at the gate, run; return the exchanges that are over, and the rest."""
+        config = self.config
+        prompts = PromptMaker(config, address)
+        prober = Prober(config, self.stop)
+        pool = Pool(prober, address, where, tls, config.connect_timeout_s)
         driver = Driver(
-            config, prompts, due, lambda: stop is not None and stop.is_set(), on_progress
+            config, prompts, self.due, self.part.indices(), self.stopped, self.on_progress
         )
-        if not found.stopped:
-            driver.prepare()
-            await _open(pool, address, _first_connections(config))
-            pool.serve(driver)
-            with _no_garbage_collection():
-                cpu = time.process_time()
-                await driver.run(pool)
-                ended_at = time.monotonic()
-                cpu = time.process_time() - cpu
+        cpu_s, ran = 0.0, False
+        try:
+            await _open(pool, address, 1)
+            found = await calibrate(config, address, pool, prober, prompts, longest)
+            if not found.stopped:
+                driver.prepare()
+                ran = await self._gate_opens()
+            if ran:
+                # What idled at the gate may be closed by the server any moment.
+                pool.keep_spares(0)
+                await _open(pool, address, self._first_connections())
+                pool.serve(driver)
+                with _no_garbage_collection():
+                    cpu_s = time.process_time()
+                    await driver.run(pool, self.start_at)
+                    cpu_s = time.process_time() - cpu_s
+            ended_at = time.monotonic()
             driver.parse_rest()
-        else:
-            ended_at, cpu = time.monotonic(), 0.0
-    finally:
-        await pool.close()
-    stopped = found.stopped or (stop is not None and stop.is_set())
-    return _Raw(
-        exchanges=[exchange for exchange in driver.exchanges if exchange.over],
-        started_at=driver.started_at,
-        ended_at=ended_at,
-        loop_lag_s=np.array(driver.loop_lag_s),
-        stretches=busy(
-            np.array(pool.turns), np.array(driver.ticked_at), np.array(driver.loop_lag_s)
-        ),
-        cpu_share=cpu / max(ended_at - driver.started_at, 1e-9),
-        resent=pool.resent,
-        complete=not stopped,
-        notes=(*found.notes, *_cut_short(driver)),
-    )
+        finally:
+            await pool.close()
+        return [exchange for exchange in driver.exchanges if exchange.over], Client(
+            started_at=driver.started_at,
+            ended_at=ended_at,
+            loop_lag_s=np.array(driver.loop_lag_s),
+            stretches=busy(
+                np.array(pool.turns), np.array(driver.ticked_at), np.array(driver.loop_lag_s)
+            ),
+            cpu_share=cpu_s / max(ended_at - driver.started_at, 1e-9),
+            complete=ran and not self.stopped(),
+            cut=sum(not exchange.over for exchange in driver.exchanges),
+            resent=pool.resent,
+            notes=found.notes,
+        )
 
+    async def _gate_opens(self) -> bool:
+        """Wait until the start is agreed; return False when the load is called off."""
+        if self.gate is None:
+            return True
+        unix_s = await asyncio.to_thread(self.gate)
+        if unix_s is None:
+            return False
+        self.start_at = time.monotonic() + (unix_s - time.time())
+        return True
 
-def _cut_short(driver: Driver) -> tuple[str, ...]:
-    cut = sum(not exchange.over for exchange in driver.exchanges)
-    return (f"stopped early: {cut} requests in flight are left out",) if cut else ()
+    def _first_connections(self) -> int:
+        """Return how many connections to open ahead: a closed loop's, or for a second's load.
+
+        An open loop's need grows with the answers' length, unknown yet; spares follow it.
+        """
+        cap, rate = self.config.max_concurrency, self.config.request_rate
+        if rate is None:
+            return cap or 0
+        guess = min(max(8, math.ceil(rate / self.part.count)), _MOST_FIRST_CONNECTIONS)
+        return min(guess, cap or guess)
 
 
 async def _open(pool: Pool, address: Address, count: int) -> None:
@@ -175,78 +228,3 @@ async def _open(pool: Pool, address: Address, count: int) -> None:
             hint="start the server, or check the URL",
             target=address.url,
         )
-
-
-def _first_connections(config: LoadConfig) -> int:
-    """Return how many connections to open ahead: all that a closed loop or a second's load needs.
-
-    An open loop's need grows with the answers' length, unknown yet; spares follow it.
-    """
-    if config.request_rate is None:
-        return config.max_concurrency or 0
-    guess = min(max(8, math.ceil(config.request_rate)), _MOST_FIRST_CONNECTIONS)
-    return min(guess, config.max_concurrency or guess)
-
-
-def _window(config: LoadConfig, raw: _Raw) -> tuple[float, float]:
-    """Return the steady window, seconds from the start.
-
-    A closed loop over a number of requests is steady until the last one is sent, if there were
-    enough of them to fill it several times; else all of it counts, the ramp down included.
-    """
-    start, end = config.warmup_s, config.warmup_s + config.window_s
-    elapsed = raw.ended_at - raw.started_at
-    if config.request_rate is None and config.num_prompts is not None:
-        sent = [e.sent_at for e in raw.exchanges if e.sent_at > 0]
-        by_count = max(sent, default=raw.started_at) - raw.started_at + 1e-6
-        if config.num_prompts < _STEADY_ROUNDS * (config.max_concurrency or 0):
-            by_count = elapsed
-        end = min(end, by_count)
-    if not raw.complete:
-        end = min(end, elapsed)
-    return (start, end) if end > start else (0.0, max(elapsed, 1e-3))
-
-
-def _reduce(config: LoadConfig, engine: Engine, raw: _Raw) -> LoadRun:
-    if config.request_rate is None:
-        for exchange in raw.exchanges:
-            exchange.due_at = exchange.sent_at if exchange.sent_at > 0 else exchange.due_at
-    observed = observe(raw.exchanges, raw.started_at, config.input_tokens, raw.stretches)
-    window = _window(config, raw)
-    notes = (
-        *(["the engine is a simulator"] if "simulator" in engine.name else []),
-        *raw.notes,
-        *notes_of(config, raw.exchanges, observed, raw.resent, window),
-    )
-    summary = summarise(observed.samples, window=window, slos=config.slos, notes=notes)
-    health = ClientHealth()
-    if raw.exchanges:
-        health = assess(
-            observed,
-            summary,
-            summarise(observed.prompt, window=window),
-            window=window,
-            loop_lag_s=raw.loop_lag_s,
-            cpu_share=raw.cpu_share,
-        )
-    messages: dict[str, str] = {}
-    for exchange in raw.exchanges:
-        if exchange.cause is not None:
-            messages.setdefault(exchange.cause, exchange.message)
-    return LoadRun(
-        summary=replace(summary, client=health),
-        samples=observed.samples,
-        complete=raw.complete,
-        engine=engine.name,
-        engine_version=engine.version,
-        input_tokens_mean=_mean(observed, "input_tokens"),
-        output_tokens_mean=_mean(observed, "output_tokens"),
-        window=window,
-        chunks=observed.chunks,
-        messages=messages,
-    )
-
-
-def _mean(observed: Observed, name: str) -> float | None:
-    ok = np.array([error is None for error in observed.samples.errors], dtype=bool)
-    return float(getattr(observed.samples, name)[ok].mean()) if ok.any() else None

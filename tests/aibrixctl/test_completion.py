@@ -40,7 +40,10 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("aibrixctl profile predict --accelerator h100", ["h100-pcie", "h100-sxm"]),
         ("aibrixctl profile serve-sim --model deepseek-coder-6", ["deepseek-coder-6.7b"]),
         ("aibrixctl accelerators show l4", ["l4", "l40s"]),
-        ("aibrixctl diagnose ''", ["engine", "explain", "list-checks", "watch"]),
+        (
+            "aibrixctl diagnose ''",
+            ["cluster", "engine", "explain", "fleet", "list-checks", "watch"],
+        ),
         ("aibrixctl diagnose --ch", ["--checks"]),
         ("aibrixctl diagnose -o wide --ch", ["--checks"]),
         ("aibrixctl diagnose explain NV-GPU-L", ["NV-GPU-LOST"]),

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -16,14 +17,22 @@ import yaml
 
 from aibrixctl.tree import function_of, leaves
 from cluster.access import Access, connect
-from cluster.kinds import DEPLOYMENT, NAMESPACE
+from cluster.kinds import DEPLOYMENT, NAMESPACE, SERVICE
 from mockfail import native, state_file
 from mockfail.nodes import node
 from mockfail.state import State
-from profiler.table import save
+from profiler.interop.aibrix import to_profile
+from profiler.interop.aibrix_redis import profile_key
+from profiler.load.config import LoadConfig
+from profiler.load.load_document import load_to_json
+from profiler.table import load, save
 from tests import fleet
 from tests.controllers import controllers
+from tests.gateway import recent
 from tests.kube import Server, fresh_namespace
+from tests.kube_nodes import Mocks, nodes
+from tests.kube_nodes import node as cluster_node
+from tests.kube_pods import kubelet
 from tests.kvpool.event_publisher import numbered, publisher
 from tests.kvpool.k8s.cluster_pools import world_of
 from tests.kvpool.mooncake_servers import replay
@@ -31,6 +40,9 @@ from tests.kvpool.test_find import write_tokenizer
 from tests.kvpool.test_placement import TWO
 from tests.optimizer.problems import MELANGE, make_table
 from tests.redis_server import redis_server, requires_redis
+
+from ..profiler.in_cluster_objects import add_pod, create, deployment, service
+from . import fake_kubectl
 
 EXAMPLES = [
     example.line
@@ -158,6 +170,8 @@ def test_example_runs(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
+    if beside_others(line, engine, tmp_path, cli, monkeypatch, request):
+        return
     if any(words in line for words in IN_CLUSTER):
         request.getfixturevalue("fleet_of_two")
     work = tmp_path / "work"
@@ -169,31 +183,11 @@ def test_example_runs(
     if line.startswith("aibrixctl diagnose"):
         for name, value in simulated.items():
             monkeypatch.setenv(name, value)
-    if line.startswith("aibrixctl mock-fail"):
-        mock_example(line, tmp_path, cli, monkeypatch)
-        return
-    if "kv pools" in line or "k8s:" in line:
-        pool_example(line, tmp_path, request.getfixturevalue("kube"), cli, monkeypatch)
-        return
     words = shlex.split(line.replace(ENGINE, engine))
-    if REDIS in line:
-        with redis_server(tmp_path) as server:
-            if "aibrix+redis" in line:
-                with redis.Redis(port=server.port) as client:
-                    client.set("kvcache_nodes", json.dumps(TWO))
-            place = f"127.0.0.1:{server.port}"
-            outcome = cli(*(word.replace(REDIS, place) for word in words[1:]))
-    elif EVENTS in line:
-        with publisher(numbered(*range(8)), [dict(numbered(*range(8)))]) as at:
-            own = {EVENTS: at.events, REPLAY: at.replay}
-            outcome = cli(*(own.get(word, word) for word in words[1:]))
-    elif MOONCAKE in line:
-        job = words[-1] if "--job" in words else None
-        with replay("sound", job=job) as master:
-            place = f"127.0.0.1:{master.port}"
-            outcome = cli(*(word.replace(MOONCAKE, place) for word in words[1:]))
-    else:
-        outcome = cli(*words[1:])
+    if "profile shard" in line:
+        (work / "load.json").write_text(json.dumps(load_to_json(a_load(engine))))
+        words = [word for word in words if word not in ("--output-file", "shard.json")]
+    outcome = outcome_of(line, words, work, cli)
     # On a machine that is busy otherwise the load client rightly does not certify: exit 3.
     allowed = {0, 3} if "profile load" in line else {0}
     if "optimize doctor" in line:
@@ -202,6 +196,107 @@ def test_example_runs(
         allowed = {10}  # one of the two nodes has a range that runs backwards
     assert outcome.code in allowed, outcome.err
     assert outcome.out
+
+
+def beside_others(
+    line: str,
+    engine: str,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> bool:
+    """Run an example that needs a mock, or a cluster with more than a fleet; False for others."""
+    if line.startswith("aibrixctl mock-fail"):
+        mock_example(line, tmp_path, cli, monkeypatch)
+    elif line.startswith(("aibrixctl diagnose cluster", "aibrixctl diagnose fleet")):
+        cluster_example(line, tmp_path, cli, monkeypatch, request.getfixturevalue("kube"))
+    elif line.startswith("aibrixctl profile") and "k8s" in line:
+        server = request.getfixturevalue("kube")
+        profile_in_cluster(line, engine, server, tmp_path, cli, monkeypatch)
+    elif "kv pools" in line or "k8s:" in line:
+        pool_example(line, tmp_path, request.getfixturevalue("kube"), cli, monkeypatch)
+    else:
+        return False
+    return True
+
+
+def outcome_of(line: str, words: list[str], work: Path, cli: Callable[..., Any]) -> Any:
+    """Run an example with the servers that it names."""
+    if REDIS in line:
+        with redis_server(work) as server, redis.Redis(port=server.port) as client:
+            if line.startswith("aibrixctl optimize") and "doctor" not in line:
+                gateway_of_m(work, client)
+            if "aibrix+redis" in line:
+                client.set("kvcache_nodes", json.dumps(TWO))
+            place = f"127.0.0.1:{server.port}"
+            return cli(*(word.replace(REDIS, place) for word in words[1:]))
+    if EVENTS in line:
+        with publisher(numbered(*range(8)), [dict(numbered(*range(8)))]) as at:
+            own = {EVENTS: at.events, REPLAY: at.replay}
+            return cli(*(own.get(word, word) for word in words[1:]))
+    if MOONCAKE in line:
+        job = words[-1] if "--job" in words else None
+        with replay("sound", job=job) as master:
+            place = f"127.0.0.1:{master.port}"
+            return cli(*(word.replace(MOONCAKE, place) for word in words[1:]))
+    return cli(*words[1:])
+
+
+def a_load(url: str) -> LoadConfig:
+    return LoadConfig(
+        base_url=url,
+        model="m",
+        input_tokens=32,
+        output_tokens=4,
+        request_rate=20,
+        num_prompts=8,
+        warmup_s=0.0,
+    )
+
+
+def profile_in_cluster(
+    line: str,
+    engine: str,
+    kube: Server,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Run an example beside deployment ``l20`` in a namespace, and with AIBrix's Redis."""
+    config = yaml.safe_load(kube.kubeconfig.read_text())
+    port = urlsplit(engine).port or 0
+    with (
+        fresh_namespace(kube) as namespace,
+        connect(Access(str(kube.kubeconfig), namespace=namespace)) as api,
+        kubelet(kube, namespace, tmp_path),
+        redis_server(tmp_path) as store,
+    ):
+        config["contexts"][0]["context"]["namespace"] = namespace
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        fake_kubectl.install(tmp_path, {"service/aibrix-redis-master": store.port})
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        of = deployment("l20", port, "m")
+        create(api, of, service("aibrix-redis-master", 6379, {"app": "redis"}, 6379))
+        add_pod(api, "l20-1", of)
+        outcome = cli(*shlex.split(line)[1:])
+        api.delete(SERVICE, "aibrix-redis-master")
+    allowed = {0, 3} if "profile load" in line else {0}
+    assert outcome.code in allowed, outcome.err
+    assert outcome.out
+
+
+def gateway_of_m(folder: Path, client: redis.Redis) -> None:
+    """Leave two profiles of ``m``, and five minutes of its traffic, as AIBrix does."""
+    for path in (folder / "profiles").glob("*.json"):
+        table = load(path)
+        document = to_profile(table, created="2026-01-01T00:00:00Z").document
+        client.set(profile_key("m", table.target), json.dumps(document))
+    trace = recent("m", client, 30)
+    for _ in range(30):
+        trace.slot([(100, 30)] * 60 + [(400, 120)] * 20)
+    trace.write(client)
 
 
 def pool_example(
@@ -243,3 +338,25 @@ def mock_example(
             assert (outcome.code, bool(outcome.out)) == (0, True), outcome.err
     finally:
         assert cli("mock-fail", "stop", "--all").code == 0
+
+
+def cluster_example(
+    line: str,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    server: Server,
+) -> None:
+    """Run an example in a cluster of one healthy node, which has two simulated GPUs."""
+    monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
+    mocks = Mocks(tmp_path / "mocks")
+    mocks.set("gpu-1")
+    with (
+        connect(Access(str(server.kubeconfig), namespace="default")) as api,
+        nodes(api, cluster_node("gpu-1")),
+        kubelet(server, "default", tmp_path, environment=mocks.environment),
+    ):
+        outcome = cli(*shlex.split(line)[1:])
+    # What other tests leave in their namespaces may be blocked.
+    assert outcome.code in ({0, 10} if "fleet" in line else {0}), outcome.err
+    assert outcome.out

@@ -67,6 +67,22 @@ def test_json_holds_what_was_measured(cli_json, engine) -> None:
     assert (data["input_tokens_mean"], data["output_tokens_mean"]) == (32, 4)
 
 
+def test_shards_are_shown_one_by_one(cli, cli_json, engine) -> None:
+    data = cli_json(*words(engine, *OPEN, "--shards", "2"))["data"]
+    assert (data["shards"], data["requests"]["completed"], data["complete"]) == (2, 20, True)
+    assert [one["shard"] for one in data["client"]["shards"]] == ["1 of 2", "2 of 2"]
+    outcome = cli(*words(engine, *OPEN, "--shards", "2"))
+    assert "shard 2 of 2  10 requests, send lag p99" in outcome.out
+
+
+def test_a_load_has_one_place_to_go(cli_json, engine) -> None:
+    for more in ((), ("--target", "k8s:deployment/x")):
+        place = ("--base-url", engine.url) if more else ()
+        body = cli_json("profile", "load", *place, *more, "--model", "m",
+                        "--input-tokens", "8", "--output-tokens", "4")  # fmt: skip
+        assert (body["exit_code"], body["errors"][0]["code"]) == (2, "load.target")
+
+
 def test_the_salt_of_a_run_repeats_its_prompts(cli_json, engine) -> None:
     salt = cli_json(*words(engine, *OPEN))["data"]["load"]["salt"]
     first = sorted(request.prompt for request in engine.load)

@@ -257,7 +257,7 @@ class Scripted:
 def run_scripted(
     engine: Scripted, out: Path, monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> ProfileRun:
-    monkeypatch.setattr("profiler.run.prober_of", lambda target, config, stop: engine)
+    monkeypatch.setattr("profiler.run.prober_of", lambda *_: engine)
     config = replace(SIMULATED, targets=parse_targets(["x=http://127.0.0.1:1"]))
     return run_profile(config, out, **options)
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.load.collect import Observed, busy, earliest
+from profiler.load.collect import Observed
 from profiler.load.health import assess
+from profiler.load.recording import busy, earliest
 from profiler.samples import ClientHealth, Samples, summarise
 
 WINDOW = (0.0, 10.0)

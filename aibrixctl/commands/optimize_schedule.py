@@ -1,0 +1,268 @@
+"""``aibrixctl optimize schedule``."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aibrixctl.command import command, session
+from aibrixctl.exit_codes import ExitCode
+from aibrixctl.redis_access import Model, PasswordFile
+from aibrixctl.result import Problem as Message
+from aibrixctl.result import Result
+from aibrixctl.signals import interruptible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+
+    from optimizer.from_tables import Source
+    from optimizer.limits import Limits
+    from optimizer.problem import Problem
+    from optimizer.schedule.schedule import Schedule
+
+
+@command(
+    "optimize schedule",
+    examples=(
+        (
+            "aibrixctl optimize schedule --profiles profiles --workload trace.csv",
+            "replicas per hour, five minutes of each start paid for",
+        ),
+        (
+            "aibrixctl optimize schedule --profiles profiles --workload trace.csv "
+            "--startup 10m --headroom 20% --manifest autoscalers.yaml",
+            "as PodAutoscalers that start replicas ten minutes ahead",
+        ),
+    ),
+)
+def schedule(
+    profiles: Annotated[
+        list[str],
+        typer.Option(
+            "--profiles",
+            metavar="FILE|DIR|redis://…",
+            help="Throughput table, folder of *.table.json, or AIBrix's Redis. Repeatable.",
+        ),
+    ],
+    workload: Annotated[str, typer.Option("--workload", metavar="FILE", help="Trace.")],
+    workload_format: Annotated[
+        str | None,
+        typer.Option("--workload-format", metavar="NAME", help="Read the trace as this format."),
+    ] = None,
+    timezone: Annotated[
+        str, typer.Option("--timezone", metavar="NAME", help="Whose hours, e.g. Europe/Berlin.")
+    ] = "UTC",
+    startup: Annotated[
+        str,
+        typer.Option(
+            "--startup",
+            metavar="TIME",
+            help="A replica is ready so long after its start; it is started ahead, and paid for.",
+        ),
+    ] = "5m",
+    switch_cost: Annotated[
+        float | None,
+        typer.Option(
+            "--switch-cost",
+            metavar="USD",
+            min=0.0,
+            help="What starting and stopping a replica costs, in place of --startup's price.",
+        ),
+    ] = None,
+    available: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--available", metavar="NAME=GPUS,…", help="GPUs there are of a type or accelerator."
+        ),
+    ] = None,
+    minimum: Annotated[
+        list[str] | None, typer.Option("--min", metavar="NAME=N,…", help="At least N replicas.")
+    ] = None,
+    maximum: Annotated[
+        list[str] | None, typer.Option("--max", metavar="NAME=N,…", help="At most N replicas.")
+    ] = None,
+    headroom: Annotated[
+        str,
+        typer.Option(
+            "--headroom", metavar="SHARE", help="Share of every replica's throughput to keep free."
+        ),
+    ] = "0%",
+    budget: Annotated[
+        float | None, typer.Option("--budget", metavar="USD", help="Most dollars per hour.")
+    ] = None,
+    cost: Annotated[
+        list[str] | None,
+        typer.Option("--cost", metavar="NAME=USD,…", help="Dollars per hour of one replica."),
+    ] = None,
+    out_of_range: Annotated[
+        str,
+        typer.Option(
+            "--out-of-range",
+            metavar="refuse|extrapolate|drop",
+            help="Requests beyond the largest bucket, as in `optimize plan`.",
+        ),
+    ] = "refuse",
+    time_limit: Annotated[
+        str,
+        typer.Option(
+            "--time-limit", metavar="TIME", help="For solving; the best schedule so far is kept."
+        ),
+    ] = "1m",
+    gap: Annotated[
+        str,
+        typer.Option(
+            "--gap", metavar="SHARE", help="Stop when proven within this share of the cheapest."
+        ),
+    ] = "0.1%",
+    model: Model = None,
+    password_file: PasswordFile = None,
+    namespace: Annotated[
+        str, typer.Option("--namespace", help="Of the deployments in --manifest.")
+    ] = "default",
+    manifest: Annotated[
+        str | None,
+        typer.Option(
+            "--manifest",
+            metavar="FILE",
+            help="Write PodAutoscalers with schedules there, one per type, as YAML.",
+        ),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="Write the schedule there.")
+    ] = None,
+) -> Result:
+    """Find the cheapest replicas for every hour, with what it costs to start them.
+
+    Hours of the week for traces of a week or more, else of the day. An hour is planned for its
+    busiest occurrence in the trace, at its mean rate; --headroom is for what goes beyond. Hours
+    that the trace does not cover are planned like the busiest. All hours are decided together,
+    in a ring: the last one of Sunday is followed by the first of Monday.
+
+    In the PodAutoscalers every schedule fixes the replicas of its time. A day's last minute is in
+    none, since AIBrix takes no end after 23:59: there minReplicas holds, which is as many.
+
+    Exit code 11: an hour has no plan within the limits; the message names what would help.
+    """
+    from accelerators import documents
+    from accelerators.errors import ToolError, UsageError
+    from aibrixctl import quantities
+    from aibrixctl.commands.optimize import limits_of
+    from aibrixctl.plan_inputs import RedisChoice, load_sources
+    from aibrixctl.redis_access import is_redis, redis_password
+    from optimizer.schedule.schedule import make_schedule
+
+    share = quantities.fraction("--gap", gap)
+    limit_s = quantities.duration("--time-limit", time_limit)
+    if share >= 1 or limit_s <= 0:
+        raise UsageError("option.limit", "--gap is below 100% and --time-limit above 0")
+    if is_redis(workload):
+        raise UsageError(
+            "option.workload",
+            "live traces are kept for ten minutes, and a schedule needs a day or a week",
+            hint="give a trace file",
+        )
+    startup_s = quantities.duration("--startup", startup)
+    sources = load_sources(profiles, RedisChoice(model, None, redis_password(password_file)))
+    limits = limits_of(headroom, available, minimum, maximum, budget)
+    problems, notes = _hours(
+        sources, workload, workload_format, timezone, out_of_range, cost, limits
+    )
+    starts = {
+        kind.name: kind.cost_usd_per_hour * startup_s / 3600 if switch_cost is None else switch_cost
+        for kind in problems[0].types
+    }
+    session().reporter.detail(f"{len(problems)} hours, {len(problems[0].buckets)} buckets")
+    with interruptible() as stop:
+        try:
+            found = make_schedule(
+                problems,
+                starts,
+                timezone=timezone,
+                notes=notes,
+                limit_s=limit_s,
+                gap=share,
+                stop=stop,
+            )
+        except ToolError as error:
+            if not stop.is_set():
+                raise
+            return Result(
+                None, status="partial", exit_code=stop.exit_code, errors=(Message.of(error),)
+            )
+    scalers = _scalers(found, namespace, startup_s)
+    if out:
+        documents.write_json(out, found.to_json())
+    if manifest:
+        documents.write_text(manifest, _yaml(scalers))
+    return _result(found, scalers, stop.exit_code if stop.is_set() else ExitCode.OK)
+
+
+def _hours(
+    sources: "Sequence[Source]",
+    workload: str,
+    workload_format: str | None,
+    timezone: str,
+    out_of_range: str,
+    cost: list[str] | None,
+    limits: "Limits",
+) -> "tuple[Sequence[Problem], Sequence[str]]":
+    from accelerators.errors import UsageError
+    from aibrixctl.assignments import numbers
+    from optimizer.from_tables import build
+    from optimizer.limits import apply
+    from optimizer.schedule.hours import by_hour
+    from optimizer.schedule.schedule import hourly_problems
+    from optimizer.workload import read, read_requests
+
+    if out_of_range not in ("refuse", "extrapolate", "drop"):
+        raise UsageError(
+            "option.out_of_range",
+            f"--out-of-range is {out_of_range!r}; expected refuse, extrapolate or drop",
+        )
+    traffic = by_hour(read_requests(workload, format_name=workload_format), workload, timezone)
+    whole = build(
+        sources,
+        read(workload, format_name=workload_format),
+        out_of_range=out_of_range,  # type: ignore[arg-type]
+        costs=numbers("--cost", cost),
+    )
+    table = sources[0].table
+    ticks = (table.input_tokens, table.output_tokens)
+    problems = hourly_problems(apply(whole, limits), traffic, ticks, out_of_range)  # type: ignore[arg-type]
+    return problems, [note for note in traffic.notes if note not in whole.warnings]
+
+
+def _scalers(found: "Schedule", namespace: str, lead_s: float) -> dict[str, dict[str, Any]]:
+    from optimizer.schedule.podautoscaler import pod_autoscaler
+
+    return {
+        name: pod_autoscaler(found, name, namespace=namespace, lead_s=lead_s)
+        for name in found.start_usd
+    }
+
+
+def _yaml(scalers: "Mapping[str, dict[str, Any]]") -> str:
+    import yaml
+
+    text: str = yaml.safe_dump_all(scalers.values(), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _result(found: "Schedule", scalers: dict[str, dict[str, Any]], exit_code: int) -> Result:
+    def view(console: "Console", wide: bool) -> None:
+        from aibrixctl.schedule_view import draw
+
+        draw(console, found, wide=wide)
+
+    interrupted = exit_code != ExitCode.OK
+    document = found.to_json()
+    return Result(
+        document | {"pod_autoscalers": scalers},
+        rows=document["hours"],
+        record="hour",
+        view=view,
+        status="partial" if interrupted else "success",
+        exit_code=exit_code,
+        warnings=tuple(Message("schedule.note", text) for text in found.warnings),
+    )

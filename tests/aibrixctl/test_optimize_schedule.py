@@ -1,0 +1,86 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import yaml
+from syrupy.assertion import SnapshotAssertion
+
+from aibrixctl import schemas
+from profiler.table import save
+from tests.optimizer.problems import make_table
+
+Cli = Callable[..., Any]
+WORDS = ("optimize", "schedule", "--profiles", "profiles", "--workload", "week.csv")
+
+
+@pytest.fixture(autouse=True)
+def _inputs(tmp_path: Path) -> None:
+    """Two types, and a week with busy days and quiet nights."""
+    Path("profiles").mkdir()
+    for table in (
+        make_table("small", [[0.15, 0.08], [0.05, 0.025]], cost=1.0),
+        make_table("large", [[0.5, 0.35], [0.22, 0.125]], cost=3.2),
+    ):
+        save(table, f"profiles/{table.target}.table.json")
+    start = np.datetime64("2024-01-01T00:00:00", "s")
+    rows = []
+    for hour in range(168):
+        busy = 8 <= hour % 24 < 20 and hour // 24 < 5
+        gap_s = 3 if busy else 30
+        for second in range(0, 3600, gap_s):
+            time = str(start + np.timedelta64(hour * 3600 + second, "s")).replace("T", " ")
+            size = (100, 30) if second % 2 else (400, 120)
+            rows.append(f"{time},{size[0]},{size[1]}")
+    Path("week.csv").write_text(
+        "\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]) + "\n"
+    )
+
+
+def test_a_schedule_as_a_person_reads_it(cli: Cli, snapshot: SnapshotAssertion) -> None:
+    outcome = cli(*WORDS, "--headroom", "10%", "--startup", "10m")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == snapshot
+    assert len(cli(*WORDS, "-o", "wide").out.splitlines()) > 168
+
+
+def test_the_documents_and_the_manifest(cli_json: Cli) -> None:
+    body = cli_json(*WORDS, "--out", "schedule.json", "--manifest", "scalers.yaml")
+    data = body["data"]
+    assert (data["period"], len(data["hours"])) == ("week", 168)
+    assert data["cost"]["total_usd"] <= data["constant"]["total_usd"]
+    assert data["cost"]["total_usd"] <= data["hourly"]["total_usd"]
+    saved = json.loads(Path("schedule.json").read_text())
+    jsonschema.Draft202012Validator(schemas.get("schedule")).validate(saved)
+    assert saved == {name: value for name, value in data.items() if name != "pod_autoscalers"}
+    manifests = list(yaml.safe_load_all(Path("scalers.yaml").read_text()))
+    assert {m["spec"]["scaleTargetRef"]["name"]: m for m in manifests} == data["pod_autoscalers"]
+    peak = max(hour["replicas"]["small"] for hour in data["hours"])
+    assert data["pod_autoscalers"]["small"]["spec"]["maxReplicas"] == peak
+
+
+def test_a_dear_start_keeps_the_fleet(cli_json: Cli) -> None:
+    cheap = cli_json(*WORDS, "--switch-cost", "0")["data"]
+    dear = cli_json(*WORDS, "--switch-cost", "1000")["data"]
+    assert cheap["cost"]["starting_usd"] == 0
+    assert dear["cost"] == dear["constant"]
+    assert dear["cost"]["total_usd"] > cheap["cost"]["total_usd"]
+
+
+def test_limits_and_refusals(cli_json: Cli) -> None:
+    limited = cli_json(*WORDS, "--available", "large=1,small=1")
+    assert (limited["exit_code"], limited["errors"][0]["code"]) == (11, "plan.infeasible")
+    assert "any of these would do" in limited["errors"][0]["hint"]
+    unserved = cli_json(*WORDS, "--available", "large=0,small=0")
+    assert (unserved["exit_code"], unserved["errors"][0]["code"]) == (11, "plan.unserved")
+    for words, code in (
+        (("--timezone", "Nowhere"), "schedule.timezone"),
+        (("--workload", "redis://127.0.0.1"), "option.workload"),
+        (("--time-limit", "0s"), "option.limit"),
+        (("--out-of-range", "x"), "option.out_of_range"),
+    ):
+        body = cli_json(*WORDS, *words)
+        assert (body["errors"][0]["code"], body["exit_code"]) == (code, 2)
