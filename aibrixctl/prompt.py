@@ -46,13 +46,14 @@ def agrees(question: str, stop: threading.Event) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def confirmed(question: str, *, yes: bool) -> bool | None:
+def confirmed(question: str, stop: threading.Event, *, yes: bool) -> bool | None:
     """Return whether to go on; None where there is nobody to ask.
 
     Args:
         question: that is asked.
+        stop: as for ``agrees``.
         yes: it was answered on the command line.
     """
     if yes or not can_ask():
         return yes or None
-    return agrees(question, threading.Event())
+    return agrees(question, stop)

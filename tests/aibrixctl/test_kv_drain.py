@@ -194,19 +194,19 @@ def at_a_terminal(url: str, *words: str, answer: str | signal.Signals) -> Seen:
     )
     os.close(theirs)
     with child, os.fdopen(ours, "rb", buffering=0) as terminal:
-        screen = _screen_until(terminal, b"[y/N] ")
+        screen = screen_until(terminal, b"[y/N] ")
         if screen.endswith(b"[y/N] "):
             if isinstance(answer, str):
                 os.write(ours, answer.encode())
             else:
                 child.send_signal(answer)
-            screen += _screen_until(terminal, None)
+            screen += screen_until(terminal, None)
         assert child.stdout is not None
         body = json.loads(child.stdout.read())
     return Seen(child.returncode, body["data"]["drain"], screen.decode())
 
 
-def _screen_until(terminal: BinaryIO, what: bytes | None) -> bytes:
+def screen_until(terminal: BinaryIO, what: bytes | None) -> bytes:
     """Return what is shown, to some words or to the end."""
     screen = b""
     with contextlib.suppress(OSError):  # how a terminal ends
