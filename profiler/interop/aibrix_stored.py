@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from accelerators.errors import UsageError
 from accelerators.names import resolve, words
 from profiler.errors import ProfilerError, ProfilerUsageError
-from profiler.interop.aibrix import Imported, from_profile, is_profile
+from profiler.interop.aibrix import from_profile, is_profile
+from profiler.interop.checks import Imported
 from profiler.interop.whole_table import digest, table_key, unwrap
 from profiler.table import ThroughputTable
 
