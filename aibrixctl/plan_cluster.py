@@ -68,11 +68,19 @@ def read_cluster(
     """
     from cluster.access import connect
     from optimizer.fleet.snapshot import read_snapshot
+    from optimizer.fleet.workloads import measured_on
     from optimizer.problem import check_names
 
     check_names("--deployment", named, [kind.name for kind in problem.types])
     with connect(access) as api:
-        return read_snapshot(api, problem.types, problem.model, named=named, given=given)
+        return read_snapshot(
+            api,
+            problem.types,
+            problem.model,
+            named=named,
+            measured=measured_on(problem.inputs),
+            given=given,
+        )
 
 
 def noted(problem: "Problem", snapshot: "Snapshot") -> "Problem":

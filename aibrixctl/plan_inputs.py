@@ -64,7 +64,7 @@ def stored_tables(url: str, choice: RedisChoice) -> "list[Source]":
             f"{name} {stored.key}",
             stored.digest,
             stored.warnings,
-            stored.namespace,
+            f"{stored.namespace}/{stored.table.target}" if stored.namespace else None,
         )
         for stored in profiles
     ]

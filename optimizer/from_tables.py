@@ -26,14 +26,14 @@ class Source:
         path: of the file, or the key in Redis.
         digest: of what was read there.
         warnings: what a reader must know.
-        namespace: of the deployment, where the source names one.
+        deployment: ``[NAMESPACE/]NAME`` of what was measured; None where that isn't known.
     """
 
     table: ThroughputTable
     path: str
     digest: str
     warnings: tuple[str, ...] = ()
-    namespace: str | None = None
+    deployment: str | None = None
 
 
 def load_tables(paths: Iterable[str | os.PathLike[str]]) -> tuple[Source, ...]:
@@ -43,10 +43,16 @@ def load_tables(paths: Iterable[str | os.PathLike[str]]) -> tuple[Source, ...]:
         UsageError: unreadable, another document or another version.
         OptimizerUsageError: a folder without tables, or two tables of one target.
     """
-    from optimizer.workload.collect import digest
+    return one_per_target([_from_file(file) for file in files_of(paths)])
 
-    files = files_of(paths)
-    return one_per_target([Source(tables.load(file), str(file), digest(file)) for file in files])
+
+def _from_file(file: str | os.PathLike[str]) -> Source:
+    from optimizer.workload.collect import digest
+    from profiler.in_cluster.place import deployment_of
+
+    table = tables.load(file)
+    deployment = deployment_of(table.provenance.where)
+    return Source(table, str(file), digest(file), deployment=deployment)
 
 
 def one_per_target(found: Iterable[Source]) -> tuple[Source, ...]:
@@ -198,6 +204,7 @@ def _inputs(
                 "engine": source.table.provenance.engine,
                 "created": source.table.provenance.created,
             }
+            | ({"deployment": source.deployment} if source.deployment else {})
             for source in sources
         ],
         "workload": {

@@ -162,7 +162,8 @@ def plan(
     types; replicas are whole. The plan says which type serves which bucket, how busy each is,
     what the mix saves against single types, and how far from the cheapest possible it may be.
 
-    With --current k8s a type is the Deployment (or StormService) of its name, and available are
+    With --current k8s a type is the Deployment that its table was measured on, else the one (or the
+    StormService) of its name, and available are
     the GPUs that nodes of a type offer, less what pods of others request; nodes that are cordoned,
     not ready or faulty (AcceleratorHealthy=False) do not count. --available wins over these.
 

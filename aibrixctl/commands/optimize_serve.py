@@ -242,11 +242,12 @@ def _tables_reader(
 
     def read() -> Tables:
         sources = load_sources(profiles, own)
+        served = {(source.deployment or source.table.target): source.table.target
+                  for source in sources}  # fmt: skip
         return Tables(
             sources,
-            {f"{source.namespace or namespace}/{source.table.target}": source.table.target
-             for source in sources},
-        )  # fmt: skip
+            {name if "/" in name else f"{namespace}/{name}": kind for name, kind in served.items()},
+        )
 
     return read
 

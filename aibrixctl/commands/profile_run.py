@@ -104,7 +104,9 @@ def run(
     ] = None,
     gpus: Annotated[
         list[str] | None,
-        typer.Option("--gpus", metavar="NAME=N", help="GPUs per replica of an engine at a URL."),
+        typer.Option(
+            "--gpus", metavar="NAME=N", help="GPUs per replica of an engine; a pod says its own."
+        ),
     ] = None,
     accelerators: OwnTypes = None,
     tolerance: Annotated[

@@ -84,6 +84,7 @@ def read_snapshot(
     model: str | None,
     *,
     named: Mapping[str, str] | None = None,
+    measured: Mapping[str, str] | None = None,
     given: Mapping[str, int] | None = None,
 ) -> Snapshot:
     """Read the cluster for a plan over types.
@@ -93,6 +94,7 @@ def read_snapshot(
         types: of the problem.
         model: that is planned for.
         named: name of a type to ``[NAMESPACE/]NAME`` of its workload.
+        measured: the same, of what its table was measured on.
         given: name of a type or an accelerator to GPUs, which count in place of the cluster's.
 
     Raises:
@@ -100,7 +102,7 @@ def read_snapshot(
         ClusterError: the server refuses or fails.
     """
     given = given or {}
-    matched = match(api, [kind.name for kind in types], model, named)
+    matched = match(api, [kind.name for kind in types], model, named, measured)
     asked = _open_accelerators(types, given)
     inventory = read_inventory(api, list(matched.of_type.values())) if asked else None
     found = {name: inventory.of(name).available for name in asked} if inventory else {}

@@ -1,7 +1,8 @@
 """Which workload of the cluster runs which GPU type of a plan.
 
-A type is the Deployment of its name (``name`` or ``namespace/name``): that is how AIBrix relates
-a GPU profile to what serves. Where no Deployment has it, a StormService may.
+A type is the Deployment that its table was measured on, else the one of its name (``name`` or
+``namespace/name``): that is how AIBrix relates a GPU profile to what serves. Where no Deployment
+has it, a StormService may.
 """
 
 import re
@@ -109,7 +110,11 @@ class Matched:
 
 
 def match(
-    api: Api, types: Iterable[str], model: str | None, named: Mapping[str, str] | None = None
+    api: Api,
+    types: Iterable[str],
+    model: str | None,
+    named: Mapping[str, str] | None = None,
+    measured: Mapping[str, str] | None = None,
 ) -> Matched:
     """Find the workload of each type.
 
@@ -118,16 +123,18 @@ def match(
         types: names of types.
         model: that they serve, as the label says it; None takes any.
         named: name of a type to ``[NAMESPACE/]NAME``, in place of the type's own.
+        measured: the same, of what a type was measured on, as ``measured_on`` gives it.
 
     Raises:
         OptimizerUsageError: what was named is not there, or two types have one workload.
         ClusterError: the server refuses or fails.
     """
-    named = named or {}
+    named, measured = named or {}, measured or {}
     found: dict[str, Workload] = {}
     missing: dict[str, str] = {}
     for kind in sorted(types):
-        workload = find(api, named.get(kind, kind))
+        names = [named[kind]] if kind in named else [*filter(None, [measured.get(kind)]), kind]
+        workload = next(filter(None, (find(api, name) for name in dict.fromkeys(names))), None)
         if kind in named and workload is None:
             raise OptimizerUsageError(
                 "fleet.deployment",
@@ -135,13 +142,19 @@ def match(
                 target=kind,
             )
         if workload is None:
-            missing[kind] = f"no deployment is named {kind}"
+            missing[kind] = f"no deployment is named {' or '.join(dict.fromkeys(names))}"
         elif kind not in named and model and workload.model not in (None, model):
             missing[kind] = f"{workload.title} serves {workload.model}, not {model}"
         else:
             found[kind] = workload
     _check_apart(found)
     return Matched(found, missing, _others(api, model, found.values()))
+
+
+def measured_on(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the tables among a plan's inputs were measured on, by type."""
+    tables = inputs.get("tables") or ()
+    return {one["target"]: one["deployment"] for one in tables if one.get("deployment")}
 
 
 def find(api: Api, name: str) -> Workload | None:

@@ -9,7 +9,7 @@ from cluster.api import Api, Object
 from cluster.diff import Difference, differences
 from cluster.errors import ConflictError
 from cluster.kinds import DEPLOYMENT, KINDS, POD_AUTOSCALER, STORM_SERVICE
-from optimizer.fleet.workloads import Workload, match
+from optimizer.fleet.workloads import Workload, match, measured_on
 from optimizer.plan import Plan
 from optimizer.rollout.autoscalers import (
     Autoscaler,
@@ -106,7 +106,8 @@ def _workloads(
         for kind, body in recorded.items()
         if kind not in named
     }
-    found |= match(api, named if seen else plan.replicas, plan.model, named).of_type
+    types = named if seen else plan.replicas
+    found |= match(api, types, plan.model, named, measured_on(plan.inputs)).of_type
     wanted = STORM_SERVICE if target == "stormservice" else DEPLOYMENT
     for kind, count in sorted(plan.replicas.items()):
         if kind not in found and count:

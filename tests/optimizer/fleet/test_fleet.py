@@ -14,7 +14,7 @@ from optimizer.errors import OptimizerUsageError
 from optimizer.fleet.capacity import read_inventory
 from optimizer.fleet.selectors import selects
 from optimizer.fleet.snapshot import read_snapshot
-from optimizer.fleet.workloads import find, match
+from optimizer.fleet.workloads import find, match, measured_on
 from optimizer.problem import GpuType
 from tests import fleet
 
@@ -56,6 +56,23 @@ def test_a_type_may_be_named_otherwise_or_be_a_storm_service(api: Api) -> None:
         match(api, ["l20"], "m", {"l20": "none"})
     with pytest.raises(OptimizerUsageError, match="stands for two types, l20 and other"):
         match(api, ["l20", "other"], "n", {"l20": "other"})
+
+
+def test_a_type_is_the_deployment_that_was_measured(api: Api) -> None:
+    for name in ("llama-l20", "l20", "a10"):
+        api.create(fleet.deployment(name, 1))
+    inputs = {"tables": [{"target": "l20", "deployment": "llama-l20"}, {"target": "h100"},
+                         {"target": "a10", "deployment": "gone"}]}  # fmt: skip
+    measured = measured_on(inputs)
+    found = match(api, ["l20", "a10"], "m", measured=measured)
+    assert {kind: one.name for kind, one in found.of_type.items()} == {
+        "l20": "llama-l20",
+        "a10": "a10",
+    }
+    found = match(api, ["l20"], "m", {"l20": "l20"}, measured)
+    assert found.of_type["l20"].name == "l20"
+    missing = match(api, ["t4"], "m", measured={"t4": "llama-t4"}).without_workload
+    assert missing == {"t4": "no deployment is named llama-t4 or t4"}
 
 
 @pytest.mark.parametrize("name", ["A100 80GB", "a/b/c", "", "..", "x/../y", "a?b"])
