@@ -164,7 +164,8 @@ def plan(
 
     With --current k8s a type is the Deployment (or StormService) of its name, and available are
     the GPUs that nodes of a type offer, less what pods of others request; nodes that are cordoned,
-    not ready or faulty (AcceleratorHealthy=False) do not count. --available wins over these.
+    not ready, or that `diagnose cluster` found sick (AcceleratorHealthy) do not count. --available
+    wins over these.
 
     A workload redis://[USER@]HOST[:PORT][/DB] is what AIBrix's gateway saw in the last minutes,
     with AIBRIX_GPU_OPTIMIZER_TRACING_FLAG=true; profiles there are AIBrix's own. The password

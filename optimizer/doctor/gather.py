@@ -5,19 +5,19 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cluster import labels
 from cluster.api import Api, Object
 from cluster.errors import ForbiddenError, NotFoundError
 from cluster.kinds import DEPLOYMENT, STORM_SERVICE
 from optimizer.doctor.facts import Facts, Gateway, Need, Profile, RedisFacts, Serving, Traffic
 from optimizer.errors import OptimizerError
-from optimizer.fleet.workloads import MODEL_LABEL, Workload
+from optimizer.fleet.workloads import Workload
 from optimizer.rollout.autoscalers import read_autoscalers
 
 if TYPE_CHECKING:
     import redis
 
 TRACING = "AIBRIX_GPU_OPTIMIZER_TRACING_FLAG"
-_MINIMUM_LABEL = "model.aibrix.ai/min_replicas"
 _GATEWAYS = ("aibrix-gateway-plugins", "gateway-plugins")
 _CONTROLLERS = ("aibrix-controller-manager", "controller-manager")
 _PROFILE = re.compile(r"aibrix:profile_(.+)_([^_]+)", re.DOTALL)
@@ -42,7 +42,7 @@ def read_cluster(api: Api, *, model: str | None = None, system: str = "aibrix-sy
         Serving(
             workload,
             ((obj["spec"].get("template") or {}).get("metadata") or {}).get("labels") or {},
-            (obj["metadata"].get("labels") or {}).get(_MINIMUM_LABEL),
+            (obj["metadata"].get("labels") or {}).get(labels.MIN_REPLICAS),
         )
         for obj in found
         if (workload := Workload.of(obj)).model and model in (None, workload.model)
@@ -51,7 +51,7 @@ def read_cluster(api: Api, *, model: str | None = None, system: str = "aibrix-sy
         raise OptimizerError(
             "doctor.no_model",
             f"nothing in namespace {api.namespace} serves "
-            + (f"model {model!r}" if model else f"a model: no deployment has {MODEL_LABEL}"),
+            + (f"model {model!r}" if model else f"a model: no deployment has {labels.MODEL}"),
             hint="name the namespace with --namespace, and the model as its label does",
             target=model,
         )

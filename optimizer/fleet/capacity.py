@@ -14,18 +14,10 @@ from accelerators.errors import UsageError
 from accelerators.names import resolve
 from cluster.api import ALL, Api
 from cluster.kinds import NODE, POD
+from cluster.nodes import complaints
+from cluster.nodes import product as product_of
 from optimizer.fleet.workloads import Workload
 
-PRODUCT_LABELS = (
-    "nvidia.com/gpu.product",
-    "amd.com/gpu.product-name",
-    "beta.amd.com/gpu.product-name",
-    "node.kubernetes.io/npu.chip.name",
-    "cloud.google.com/gke-accelerator",
-    "machine.cluster.vke.volcengine.com/gpu-name",
-)
-"""Where NVIDIA's, AMD's and Ascend's node labellers, and clouds, say what a node's GPUs are."""
-HEALTH_CONDITION = "AcceleratorHealthy"
 _WHOLE_DEVICE = re.compile(r"(nvidia|amd)\.com/gpu|huawei\.com/(Ascend\w+|npu)")
 """Resources that count whole devices; parts (MIG, vNPU) have other names."""
 
@@ -150,10 +142,9 @@ def _read_nodes(api: Api) -> _Nodes:
     named: dict[str, str | None] = {}
     for node in api.list(NODE):
         gpus = _whole((node.get("status") or {}).get("allocatable") or {})
-        labels = node["metadata"].get("labels") or {}
-        product = next((labels[name] for name in PRODUCT_LABELS if name in labels), None)
         if not gpus:
             continue
+        product = product_of(node)
         if product is not None and product not in named:
             named[product] = _accelerator(product)
         accelerator = named.get(product) if product else None
@@ -161,7 +152,7 @@ def _read_nodes(api: Api) -> _Nodes:
             nodes.unknown[product or "no product label"] += 1
             continue
         name = node["metadata"]["name"]
-        nodes.known[name] = _Node(name, accelerator, gpus, _unusable(node))
+        nodes.known[name] = _Node(name, accelerator, gpus, next(iter(complaints(node)), None))
     return nodes
 
 
@@ -170,19 +161,6 @@ def _accelerator(product: str) -> str | None:
         return resolve(product).name
     except UsageError:
         return None
-
-
-def _unusable(node: Mapping[str, Any]) -> str | None:
-    """Return why no replica should go to a node; None where nothing speaks against it."""
-    conditions = {c["type"]: c for c in (node.get("status") or {}).get("conditions") or []}
-    health = conditions.get(HEALTH_CONDITION)
-    if health is not None and health["status"] == "False":
-        return f"faulty: {health.get('reason') or HEALTH_CONDITION}"
-    if node["spec"].get("unschedulable"):
-        return "cordoned"
-    if conditions.get("Ready", {}).get("status") != "True":
-        return "not ready"
-    return None
 
 
 def _capacities(nodes: Iterable[_Node]) -> dict[str, Capacity]:

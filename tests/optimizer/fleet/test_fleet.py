@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from cluster.api import Api
 from cluster.kinds import POD
+from cluster.nodes import TAINT
+from cluster.selectors import selects
 from optimizer.errors import OptimizerUsageError
 from optimizer.fleet.capacity import read_inventory, requested
-from optimizer.fleet.selectors import selects
 from optimizer.fleet.snapshot import read_snapshot
 from optimizer.fleet.workloads import find, match
 from optimizer.problem import GpuType
@@ -85,13 +86,15 @@ def test_leaves_out_nodes_that_can_not_be_used(api: Api, node: fleet.MakeNode) -
     node("NVIDIA-L20", 8, ready=None)
     node("NVIDIA-L20", 16, healthy="False")
     node("NVIDIA-L20", 32, healthy="True")
+    node("NVIDIA-L20", 64, healthy="True", taints=[TAINT])  # healed, and not yet returned
     capacity = read_inventory(api, []).of("l20")
     assert capacity.available == 33
     assert sorted((out.gpus, out.reason) for out in capacity.left_out) == [
         (2, "cordoned"),
-        (4, "not ready"),
+        (4, "not ready (KubeletReady)"),
         (8, "not ready"),
-        (16, "faulty: NV-XID-79"),
+        (16, "AcceleratorHealthy is False (NV-XID-79)"),
+        (64, "tainted aibrixctl/accelerator=unhealthy:NoSchedule"),
     ]
 
 
