@@ -44,7 +44,7 @@ ServiceAccount = Annotated[
     typer.Option(
         "--service-account",
         metavar="NAME",
-        help="Account of the pods, which may write ConfigMaps in the namespace.",
+        help="Account of the pods, which may read and write ConfigMaps there.",
     ),
 ]
 

@@ -9,8 +9,10 @@ from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.kube_options import Context, Kubeconfig, LongNamespace
 from aibrixctl.kv_k8s import PREFIX, Target, way_in
-from aibrixctl.kv_options import CaFile, Insecure, PasswordFile, ReadHeaders
+from aibrixctl.kv_options import ReadHeaders
+from aibrixctl.redis_access import PasswordFile
 from aibrixctl.result import Problem, Result, Status
+from aibrixctl.shared_options import CaFile, Insecure
 from aibrixctl.signals import StopFlag, interruptible
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import typer
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.kube_options import Context, Kubeconfig, Namespace
+from aibrixctl.redis_access import PasswordFile
 from aibrixctl.result import Problem, Result, Status
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
     from optimizer.doctor.facts import Facts
     from optimizer.doctor.finding import Report
-
-_IN_CLUSTER = "redis://aibrix-redis-master.{system}:6379"
 
 
 @command(
@@ -58,14 +57,7 @@ def doctor(
         str,
         typer.Option("--aibrix-namespace", metavar="NAME", help="Where AIBrix itself runs."),
     ] = "aibrix-system",
-    password_file: Annotated[
-        str | None,
-        typer.Option(
-            "--password-file",
-            metavar="FILE",
-            help="File with the Redis password; - is standard input.",
-        ),
-    ] = None,
+    password_file: PasswordFile = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -99,23 +91,21 @@ def doctor(
 
 def _with_redis(facts: "Facts", url: str | None, system: str, password_file: str | None) -> "Facts":
     """Return the facts with what Redis holds, or with the reason why that is not known."""
-    import os
     from dataclasses import replace
 
     from accelerators.errors import UnreachableError
-    from aibrixctl.config import SECRET
-    from aibrixctl.secret import hide, read_secret
+    from aibrixctl.redis_access import open_redis, redis_password
     from cluster.access import in_cluster
     from optimizer.doctor.gather import read_redis
-    from profiler.interop.aibrix_redis import connected
+    from profiler.in_cluster.redis import NAME, PORT, RedisService
 
-    password = read_secret("--password-file", password_file) or os.environ.get(SECRET)
-    hide(password or "")
-    url = url or (_IN_CLUSTER.format(system=system) if in_cluster() else None)
+    password = redis_password(password_file)
+    if url is None and in_cluster():
+        url = RedisService(system, NAME, PORT).url
     if url is None:
         return replace(facts, missing={**facts.missing, "redis": "no --redis was given"})
     try:
-        with connected(url, password) as client:
+        with open_redis(url, password) as client:
             return replace(facts, redis=read_redis(client))
     except UnreachableError as error:
         session().reporter.detail(error.hint)

@@ -9,16 +9,20 @@ import typer
 from aibrixctl.choices import one_of
 from aibrixctl.command import command, session
 from aibrixctl.in_cluster_options import (
-    DEFAULT_ACCOUNT,
-    DEFAULT_IMAGE,
     DEFAULT_START_TIMEOUT,
-    Image,
     PortForward,
-    ServiceAccount,
     StartTimeout,
     TokenSecret,
 )
-from aibrixctl.kube_options import Context, Kubeconfig, Namespace
+from aibrixctl.kube_options import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_IMAGE,
+    Context,
+    Image,
+    Kubeconfig,
+    Namespace,
+    ServiceAccount,
+)
 from aibrixctl.result import Problem, Result, waiting_stopped
 from aibrixctl.shared_options import (
     CaFile,
@@ -213,8 +217,8 @@ def load(
     the figures are read from all observations together. When a shard is lost under way, it is
     named and the result is partial: exit 3.
 
-    A k8s: target is measured by Jobs in its namespace, one a shard. The table is of one replica:
-    where a Service leads to several pods, a pod of the deployment is asked directly.
+    A k8s: target is measured by Jobs in its namespace, one a shard. Of a deployment one replica is
+    measured: a pod is asked directly where no Service leads to one alone.
 
     When a delay of the client itself could have moved a reported percentile by more than 5% (and
     0.5 ms), or it did not deliver the load, the result is not certified: exit 3.

@@ -7,16 +7,20 @@ import typer
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.in_cluster_options import (
-    DEFAULT_ACCOUNT,
-    DEFAULT_IMAGE,
     DEFAULT_START_TIMEOUT,
-    Image,
     PortForward,
-    ServiceAccount,
     StartTimeout,
     TokenSecret,
 )
-from aibrixctl.kube_options import Context, Kubeconfig, LongNamespace
+from aibrixctl.kube_options import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_IMAGE,
+    Context,
+    Image,
+    Kubeconfig,
+    LongNamespace,
+    ServiceAccount,
+)
 from aibrixctl.result import Problem, Result, waiting_stopped
 from aibrixctl.shared_options import (
     CaFile,

@@ -113,3 +113,20 @@ def test_a_selector_as_text() -> None:
     assert to_text({"matchExpressions": expressions[2:3]}) == "f"
     assert labels_text({"x": "y", "z": ""}) == "x=y,z="
     assert not selects({}, {"x": "y"})
+
+
+@pytest.mark.parametrize(
+    ("selector", "chosen"),
+    [
+        ({}, False),
+        ({"matchLabels": {"a": "1"}}, True),
+        ({"matchLabels": {"a": "1", "b": "1"}}, False),
+        ({"matchExpressions": [{"key": "a", "operator": "In", "values": ["1", "2"]}]}, True),
+        ({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["1"]}]}, False),
+        ({"matchExpressions": [{"key": "a", "operator": "Exists"}]}, True),
+        ({"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}, False),
+        ({"matchExpressions": [{"key": "b", "operator": "NotIn", "values": ["1"]}]}, True),
+    ],
+)
+def test_selectors_choose_as_the_api_does(selector: dict[str, Any], chosen: bool) -> None:
+    assert selects(selector, {"a": "1"}) is chosen

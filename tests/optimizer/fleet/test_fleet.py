@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from cluster.api import Api
 from cluster.kinds import POD
 from cluster.nodes import TAINT
-from cluster.selectors import selects
 from optimizer.errors import OptimizerUsageError
 from optimizer.fleet.capacity import read_inventory, requested
 from optimizer.fleet.snapshot import read_snapshot
@@ -169,20 +168,3 @@ def test_a_pod_holds_what_runs_together_or_what_came_before(
         "initContainers": containers(before) + containers(lasting, restartPolicy="Always"),
     }
     assert requested(spec) == max([sum(main) + sum(lasting), *before])
-
-
-@pytest.mark.parametrize(
-    ("selector", "chosen"),
-    [
-        ({}, False),
-        ({"matchLabels": {"a": "1"}}, True),
-        ({"matchLabels": {"a": "1", "b": "1"}}, False),
-        ({"matchExpressions": [{"key": "a", "operator": "In", "values": ["1", "2"]}]}, True),
-        ({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["1"]}]}, False),
-        ({"matchExpressions": [{"key": "a", "operator": "Exists"}]}, True),
-        ({"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}, False),
-        ({"matchExpressions": [{"key": "b", "operator": "NotIn", "values": ["1"]}]}, True),
-    ],
-)
-def test_selectors_choose_as_the_api_does(selector: dict[str, Any], chosen: bool) -> None:
-    assert selects(selector, {"a": "1"}) is chosen
