@@ -176,7 +176,7 @@ def plan(
     from accelerators.errors import ToolError, UsageError
     from aibrixctl import quantities
     from aibrixctl.assignments import whole_numbers
-    from aibrixctl.kube_options import access
+    from aibrixctl.kube_options import access, refuse_unused
     from aibrixctl.plan_cluster import assigned, from_cluster, noted, read_cluster
     from aibrixctl.plan_cluster_view import cluster_lines
     from aibrixctl.plan_inputs import RedisChoice
@@ -194,8 +194,9 @@ def plan(
         raise UsageError("option.time_limit", "--time-limit is 0; expected more than 0")
     from_k8s = from_cluster(current)
     named = assigned("--deployment", deployment)
-    if named and not from_k8s:
-        raise UsageError("option.deployment", "--deployment needs --current k8s")
+    if not from_k8s:
+        reach = {"--namespace": namespace, "--context": context, "--kubeconfig": kubeconfig}
+        refuse_unused({"--deployment": named, **reach}, hint="add --current k8s")
     running = {} if from_k8s else whole_numbers("--current", current)
     limits = limits_of(headroom, available, minimum, maximum, budget)
     tables = [*(profiles or ()), *(more_profiles or ())]

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aibrixctl.command import command, session
-from aibrixctl.exit_codes import ExitCode
+from aibrixctl.doctor_verdict import verdict
 from aibrixctl.kube_options import Context, Kubeconfig, Namespace
 from aibrixctl.redis_access import PasswordFile
-from aibrixctl.result import Problem, Result, Status
+from aibrixctl.result import Result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,11 +116,19 @@ def _result(place: str, facts: "Facts", report: "Report") -> Result:
     document = {"place": place, "models": list(facts.models), **report.to_json()}
 
     def view(console: "Console", wide: bool) -> None:
-        from aibrixctl.doctor_view import draw_report
+        from aibrixctl.doctor_view import draw_checks, draw_finding, summary
 
-        draw_report(console, f"{place}: {', '.join(facts.models)}", report, wide=wide)
+        console.print(f"{place}: {', '.join(facts.models)}", style="bold", soft_wrap=True)
+        for finding in report.findings:
+            console.print()
+            draw_finding(console, finding.hazard, finding.evidence)
+        if report.findings:
+            console.print()
+        if wide:
+            draw_checks(console, report)
+        console.print(summary(report))
 
-    status, code, errors = _verdict(report)
+    status, code, errors = verdict(report, "doctor.unchecked")
     return Result(
         document,
         rows=document["findings"],
@@ -130,19 +138,3 @@ def _result(place: str, facts: "Facts", report: "Report") -> Result:
         exit_code=code,
         errors=errors,
     )
-
-
-def _verdict(report: "Report") -> tuple[Status, ExitCode, tuple[Problem, ...]]:
-    """Return what the findings mean for a script: faults weigh more than open checks."""
-    reasons: dict[str, list[str]] = {}
-    for check in report.undecided:
-        reasons.setdefault(check.reason, []).append(check.code)
-    problems = tuple(
-        Problem("doctor.unchecked", f"{', '.join(codes)} could not be checked: {reason}")
-        for reason, codes in reasons.items()
-    )
-    if report.faults:
-        return ("partial" if problems else "success"), ExitCode.FAULTS_FOUND, problems
-    if problems:
-        return "partial", ExitCode.PARTIAL, problems
-    return "success", ExitCode.OK, ()

@@ -118,7 +118,7 @@ def schedule(
     model: Model = None,
     password_file: PasswordFile = None,
     namespace: Annotated[
-        str, typer.Option("--namespace", help="Of the deployments in --manifest.")
+        str, typer.Option("--namespace", metavar="NAME", help="Of the deployments in --manifest.")
     ] = "default",
     manifest: Annotated[
         str | None,

@@ -113,7 +113,10 @@ def serve(
         ),
     ] = None,
     namespace: Annotated[
-        str, typer.Option("--namespace", help="Of deployments whose profile names none.")
+        str,
+        typer.Option(
+            "--namespace", metavar="NAME", help="Of deployments whose profile names none."
+        ),
     ] = "default",
     state: Annotated[
         str | None,

@@ -194,9 +194,9 @@ def load(
     service_account: ServiceAccount = DEFAULT_ACCOUNT,
     token_secret: TokenSecret = None,
     start_timeout: StartTimeout = DEFAULT_START_TIMEOUT,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
     namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
 ) -> Result:
     """Put one load on a streaming completions server and report its latency and throughput.
 
@@ -225,7 +225,7 @@ def load(
     """
     from accelerators.errors import UsageError
     from aibrixctl.in_cluster_options import in_cluster
-    from aibrixctl.kube_options import access
+    from aibrixctl.kube_options import access, refuse_unused
     from aibrixctl.load_options import parse_arrival, parse_body, parse_goodput
     from aibrixctl.quantities import duration as seconds
     from aibrixctl.secret import read_secret
@@ -265,6 +265,16 @@ def load(
         extra_body=parse_body(extra_body),
     )
     if not where.startswith("k8s:"):
+        refuse_unused(
+            {
+                "--port-forward": port_forward,
+                "--token-secret": token_secret,
+                "--namespace": namespace,
+                "--context": context,
+                "--kubeconfig": kubeconfig,
+            },
+            hint="name a target k8s:deployment/NAME or k8s:service/NAME",
+        )
         with interruptible() as stop:
             return _run(config, slos, shards, stop)
     wanted = in_cluster(

@@ -70,8 +70,8 @@ def push(
             help="Service of that Redis.  [default: aibrix-system/aibrix-redis-master]",
         ),
     ] = None,
-    kubeconfig: Kubeconfig = None,
     context: Context = None,
+    kubeconfig: Kubeconfig = None,
 ) -> Result:
     """Publish tables where AIBrix reads GPU profiles: aibrix:profile_MODEL_DEPLOYMENT.
 
@@ -83,10 +83,13 @@ def push(
     kubectl port-forward from outside.
     """
     from accelerators.errors import UsageError
-    from aibrixctl.kube_options import access
+    from aibrixctl.kube_options import access, refuse_unused
     from aibrixctl.redis_access import redis_password
     from profiler.table_files import load_all, with_costs
 
+    if not k8s:
+        reach = {"--redis-service": redis_service, "--context": context, "--kubeconfig": kubeconfig}
+        refuse_unused(reach, hint="add --k8s")
     files = [url, *(paths or ())] if k8s else list(paths or ())
     if not files:
         raise UsageError("push.tables", "no table is given", hint="name files or folders")

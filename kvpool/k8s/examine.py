@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from threading import Event
 
 from accelerators.errors import ToolError
+from accelerators.hazards import SEVERITIES
 from cluster.access import in_cluster
 from cluster.api import ALL, Api, Where
 from cluster.errors import ForbiddenError
 from cluster.kinds import NODE
 from cluster.nodes import complaints
 from kvpool.doctor import examine as plain
-from kvpool.doctor.finding import SEVERITIES, Report
+from kvpool.doctor.finding import Report
 from kvpool.doctor.survey import Need, Options, Survey, survey_pool
 from kvpool.entry import PoolFacts
 from kvpool.errors import KvPoolError
