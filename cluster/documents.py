@@ -84,8 +84,7 @@ def deliver(url: str, data: bytes, environment: Mapping[str, str] = os.environ) 
     from cluster.transport import PATIENT
 
     namespace, _, name = url.removeprefix(URL).rpartition("/")
-    job, uid, run = (environment.get(variable) for variable in (JOB_NAME, JOB_UID, RUN))
-    owners = [{"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": uid}]
+    run = environment.get(RUN)
     with connect(limits=PATIENT) as api:
         store(
             api,
@@ -93,8 +92,15 @@ def deliver(url: str, data: bytes, environment: Mapping[str, str] = os.environ) 
             data,
             namespace=namespace or None,
             labels={RUN_LABEL: run} if run else {},
-            owners=owners if job and uid else (),
+            owners=owners(environment),
         )
+
+
+def owners(environment: Mapping[str, str] = os.environ) -> list[Object]:
+    """Return the Job that we run in, as the owner of what we make; nothing outside of one."""
+    job, uid = environment.get(JOB_NAME), environment.get(JOB_UID)
+    known = {"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": uid}
+    return [known] if job and uid else []
 
 
 def _config_map(metadata: Object, name: str, body: Object) -> Object:

@@ -163,12 +163,13 @@ def show(
             problem = Problem("interrupted", "stopped before the key was found", pool)
             return Result(None, status="error", exit_code=stop.exit_code, errors=(problem,))
         details = details_of(place, entry)
+        may_be_evicted = place.describe().evicts_lasting
     document = {"url": pool, "entry": entry.to_json(), **details.to_json()}
 
     def view(console: "Console", wide: bool) -> None:
         from aibrixctl.kv_view import draw_entry
 
-        draw_entry(console, entry, details)
+        draw_entry(console, entry, details, may_be_evicted=may_be_evicted)
 
     return Result(document, rows=[_flat(entry, details.to_json())], record="entry", view=view)
 

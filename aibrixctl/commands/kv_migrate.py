@@ -145,7 +145,6 @@ def migrate(
             options,
             source_access=accesses[0],
             target_access=accesses[1],
-            create=not dry_run,
         ) as migration,
     ):
         if dry_run:

@@ -88,7 +88,7 @@ def _through_gate(
     run = os.environ.get(documents.RUN)
     labels = {documents.RUN_LABEL: run} if run else {}
     with connect(limits=PATIENT) as api:
-        agreed = ClusterGate(api, name, namespace or api.namespace, labels)
+        agreed = ClusterGate(api, name, namespace or api.namespace, labels, documents.owners())
         return _send(config, part, lambda: agreed.wait(part, timeout_s, stop), stop)
 
 

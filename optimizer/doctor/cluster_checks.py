@@ -74,18 +74,16 @@ def minimum(facts: Facts) -> Iterator[str]:
             yield f"{one.workload.title}: {labels.MIN_REPLICAS}={one.minimum}"
         place = one.workload.kind.kind, one.workload.namespace, one.workload.name
         for scaler in scaling(facts.autoscalers, *place):
-            lowest = scaler.object["spec"].get("minReplicas", 1)
-            if lowest > 0:
-                yield f"{scaler.title}: minReplicas {lowest}"
+            if scaler.minimum > 0:
+                yield f"{scaler.title}: minReplicas {scaler.minimum}"
 
 
 def at_zero(facts: Facts) -> Iterator[str]:
     """A workload has 0 replicas, and its autoscaler takes it for switched off."""
     for one in _pod_autoscalers(facts):
-        spec, serving = one.object["spec"], facts.serves(one)
-        lowest = spec.get("minReplicas", 1)
-        if serving and serving.workload.replicas == 0 and lowest and not spec.get("schedules"):
-            yield f"{serving.workload.title} has 0 replicas, {one.title} minReplicas {lowest}"
+        serving, scheduled = facts.serves(one), one.object["spec"].get("schedules")
+        if serving and serving.workload.replicas == 0 and one.minimum and not scheduled:
+            yield f"{serving.workload.title} has 0 replicas, {one.title} minReplicas {one.minimum}"
 
 
 def annotation(facts: Facts) -> Iterator[str]:
