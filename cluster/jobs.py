@@ -14,6 +14,7 @@ from cluster.errors import ClusterUnreachableError, ConflictError, ForbiddenErro
 from cluster.kinds import CONFIG_MAP, EVENT, JOB, POD
 from cluster.objects import conditions
 from cluster.pods import trouble
+from cluster.rights import WORKER
 from cluster.watch import follow
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -47,7 +48,7 @@ class JobSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     pod: Mapping[str, Any] = field(default_factory=dict)
     container: Mapping[str, Any] = field(default_factory=dict)
-    service_account: str = "aibrixctl-worker"
+    service_account: str = WORKER
 
 
 @dataclass(frozen=True)
