@@ -6,12 +6,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from accelerators.catalog import load_catalog
 from aibrixctl.in_cluster_options import InCluster
 from profiler.errors import ProfilerUsageError
 from profiler.in_cluster.place import parse_ref
 from profiler.in_cluster.targets import Reached, reach, served_model
 from profiler.load.config import LoadConfig, LoadRun
 from profiler.run_config import ProfileConfig
+from profiler.targets import Target
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,18 @@ def _without_repeats(say: Callable[[str], None]) -> Callable[[str], None]:
     return tell
 
 
+def _as_found(target: Target, found: Reached) -> Target:
+    """Return a target with what the cluster says of it; --gpus counts where it was given."""
+    place = found.place
+    return replace(
+        target,
+        via=found.via,
+        notes=found.notes,
+        accelerator=load_catalog()[place.accelerator] if place.accelerator else None,
+        gpus=target.gpus if target.gpus > 1 else place.gpus or 1,
+    )
+
+
 @contextmanager
 def reached(
     config: ProfileConfig, wanted: InCluster, say: Callable[[str], None]
@@ -76,7 +90,7 @@ def reached(
             way = reach(wanted.access, parse_ref(target.where), wanted.jobs, wanted.via)
             found = stack.enter_context(way)
             senders[target.name] = ClusterSender(found, target.name, _without_repeats(say))
-            targets.append(replace(target, via=found.via, notes=found.notes))
+            targets.append(_as_found(target, found))
             models[target.name] = served_model(found.place, config.model or None)
         if len(set(models.values())) > 1:
             listed = ", ".join(f"{name} {model!r}" for name, model in models.items())

@@ -1,4 +1,4 @@
-"""What a node is, and what speaks against using it."""
+"""What speaks against using a node."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,22 +9,6 @@ ACCELERATOR_HEALTHY = "AcceleratorHealthy"
 """Type of the condition by which `diagnose cluster` says whether a node's accelerators work."""
 TAINT = {"key": "aibrixctl/accelerator", "value": "unhealthy", "effect": "NoSchedule"}
 """Keeps new pods off a node whose accelerators failed."""
-PRODUCT_LABELS = (
-    "nvidia.com/gpu.product",
-    "amd.com/gpu.product-name",
-    "beta.amd.com/gpu.product-name",
-    "node.kubernetes.io/npu.chip.name",
-    "cloud.google.com/gke-accelerator",
-    "machine.cluster.vke.volcengine.com/gpu-name",
-    "accelerator",
-)
-"""Where NVIDIA's, AMD's and Ascend's node labellers, and clouds, say what a node's GPUs are."""
-
-
-def product(node: Mapping[str, Any]) -> str | None:
-    """Return what a node's labels call its accelerators; None where they don't."""
-    labels = node["metadata"].get("labels") or {}
-    return next((labels[name] for name in PRODUCT_LABELS if name in labels), None)
 
 
 def is_tainted(node: Mapping[str, Any]) -> bool:

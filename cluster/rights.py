@@ -93,7 +93,9 @@ def _lists(*listed: Kind) -> tuple[Right, ...]:
     return tuple(Right(kind, ("list",)) for kind in listed)
 
 
-_LOADS = Needs((*_ENGINE, *_JOBS, _DELIVERS), (Right(kinds.CONFIG_MAP, ("create", "get", "patch")),))
+_LOADS = Needs(
+    (*_ENGINE, *_JOBS, _DELIVERS), (Right(kinds.CONFIG_MAP, ("create", "get", "patch")),)
+)
 _LOADS_FROM_HERE = Needs((*_ENGINE, *_FORWARD))
 
 NEEDS: dict[str, Needs] = {

@@ -33,7 +33,7 @@ class Target:
         name: of the GPU type or deployment; names the table.
         where: URL of an engine, ``k8s:…`` or ``sim:NAME[xN]``.
         kind: ``http``, ``k8s`` or ``sim``.
-        accelerator: the simulated type; None for an engine.
+        accelerator: the simulated type, or that of the node in a cluster; None when unknown.
         gpus: accelerators per replica.
         cost_usd_per_hour: of one replica; None when unknown.
         via: how one in a cluster is measured, ``job`` or ``port-forward``; None for others.
@@ -90,7 +90,7 @@ def parse_targets(
         texts: one or more ``NAME=WHERE``.
         costs: ``NAME=USD_PER_HOUR`` of one replica; a simulated target without one costs the
             catalogue's price of its accelerators.
-        gpus: ``NAME=N``, accelerators per replica of an engine at a URL.
+        gpus: ``NAME=N``, accelerators per replica of an engine.
         types: the catalogue; the built-in one by default.
 
     Raises:

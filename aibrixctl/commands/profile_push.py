@@ -20,6 +20,7 @@ from aibrixctl.table_options import (
 if TYPE_CHECKING:
     from profiler.interop.aibrix import Exported
     from profiler.interop.aibrix_redis import PushPlan
+    from profiler.table import ThroughputTable
 
 
 @command(
@@ -79,6 +80,9 @@ def push(
     those of the model's other profiles, which AIBrix would skip. The password also comes from
     AIBRIXCTL_REDIS_PASSWORD.
 
+    The table itself goes to aibrixctl:table_MODEL_DEPLOYMENT, where `optimize` finds what a
+    profile can't say: accelerators, percentiles, and whether it was measured.
+
     --k8s finds the Redis by its Service and reaches it by that name within the cluster, or through
     kubectl port-forward from outside.
     """
@@ -101,7 +105,7 @@ def push(
     exports = [aibrix_profile(table, deployment, allow_missing) for table in tables]
     password = redis_password(password_file)
     documents = [
-        (exported.document, model or table.model)
+        (exported.document, model or table.model, table)
         for exported, table in zip(exports, tables, strict=True)
     ]
     write = None if dry_run else force
@@ -117,7 +121,7 @@ def _push(
     url: str,
     service: str | None,
     password: str | None,
-    documents: "list[tuple[dict[str, Any], str]]",
+    documents: "list[tuple[dict[str, Any], str, ThroughputTable]]",
     exports: "list[Exported]",
     write: bool | None,
 ) -> Result:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from cluster import nodes
 from cluster.api import FIELD_MANAGER, Api, Object
+from cluster.devices import product_of
 from cluster.kinds import NODE
 from cluster.objects import conditions, said
 
@@ -82,7 +83,7 @@ def node_of(obj: Object) -> Node | None:
     return Node(
         name=metadata["name"],
         version=metadata["resourceVersion"],
-        product=nodes.product(obj),
+        product=product_of(obj),
         accelerators=counts,
         families=families,
         ready=ready.get("status") == "True",

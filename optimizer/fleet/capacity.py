@@ -4,22 +4,16 @@ Allocatable GPUs of the nodes that can be used, less what pods of others request
 the planned workloads hold themselves count as available: a plan decides anew about all of these.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from accelerators.errors import UsageError
-from accelerators.names import resolve
 from cluster.api import ALL, Api
+from cluster.devices import accelerator_of, product_of, requested, whole_devices
 from cluster.kinds import NODE, POD
 from cluster.nodes import complaints
-from cluster.nodes import product as product_of
 from optimizer.fleet.workloads import Workload
-
-_WHOLE_DEVICE = re.compile(r"(nvidia|amd)\.com/gpu|huawei\.com/(Ascend\w+|npu)")
-"""Resources that count whole devices; parts (MIG, vNPU) have other names."""
 
 
 @dataclass(frozen=True)
@@ -116,37 +110,16 @@ def read_inventory(api: Api, ours: Sequence[Workload]) -> Inventory:
     return Inventory(_capacities(nodes.known.values()), dict(sorted(nodes.unknown.items())))
 
 
-def requested(spec: Mapping[str, Any]) -> int:
-    """Return the whole devices that a pod holds.
-
-    Containers run together, and so do init containers that never end; others come before them.
-    """
-    initial = spec.get("initContainers") or []
-    lasting = [one for one in initial if one.get("restartPolicy") == "Always"]
-    passing = [one for one in initial if one.get("restartPolicy") != "Always"]
-    together = sum(map(_devices, [*spec.get("containers", ()), *lasting]))
-    return max([together, *map(_devices, passing)])
-
-
-def _devices(container: Mapping[str, Any]) -> int:
-    resources = container.get("resources") or {}
-    return _whole((resources.get("limits") or {}) | (resources.get("requests") or {}))
-
-
-def _whole(amounts: Mapping[str, Any]) -> int:
-    return sum(int(count) for name, count in amounts.items() if _WHOLE_DEVICE.fullmatch(name))
-
-
 def _read_nodes(api: Api) -> _Nodes:
     nodes = _Nodes()
     named: dict[str, str | None] = {}
     for node in api.list(NODE):
-        gpus = _whole((node.get("status") or {}).get("allocatable") or {})
+        gpus = whole_devices((node.get("status") or {}).get("allocatable") or {})
         if not gpus:
             continue
         product = product_of(node)
         if product is not None and product not in named:
-            named[product] = _accelerator(product)
+            named[product] = accelerator_of(product)
         accelerator = named.get(product) if product else None
         if accelerator is None:
             nodes.unknown[product or "no product label"] += 1
@@ -154,13 +127,6 @@ def _read_nodes(api: Api) -> _Nodes:
         name = node["metadata"]["name"]
         nodes.known[name] = _Node(name, accelerator, gpus, next(iter(complaints(node)), None))
     return nodes
-
-
-def _accelerator(product: str) -> str | None:
-    try:
-        return resolve(product).name
-    except UsageError:
-        return None
 
 
 def _capacities(nodes: Iterable[_Node]) -> dict[str, Capacity]:

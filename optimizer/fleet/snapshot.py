@@ -21,6 +21,7 @@ class Snapshot:
         inventory: GPUs; None where all availability was given, and nothing read.
         available_from: name of a limit to ``cluster`` or ``option``.
         available: limits on GPUs, the given ones over what the cluster says.
+        unlimited: types whose accelerator isn't known, and for which no limit was given.
     """
 
     host: str
@@ -29,6 +30,7 @@ class Snapshot:
     inventory: Inventory | None
     available_from: Mapping[str, str]
     available: Mapping[str, int]
+    unlimited: tuple[str, ...] = ()
 
     @property
     def current(self) -> dict[str, int]:
@@ -61,6 +63,11 @@ class Snapshot:
             f"{kind}: {workload.ready} of {workload.replicas} replicas are ready"
             for kind, workload in sorted(self.matched.of_type.items())
             if workload.ready < workload.replicas
+        ]
+        lines += [
+            f"{kind}: its accelerator is not known, so its GPUs are not limited; say how many "
+            f"there are with --available {kind}=GPUS"
+            for kind in self.unlimited
         ]
         if self.inventory:
             lines += [
@@ -98,7 +105,9 @@ def read_snapshot(
     inventory = read_inventory(api, list(matched.of_type.values())) if asked else None
     found = {name: inventory.of(name).available for name in asked} if inventory else {}
     origins = dict.fromkeys(found, "cluster") | dict.fromkeys(given, "option")
-    return Snapshot(api.host, api.namespace, matched, inventory, origins, found | dict(given))
+    available = found | dict(given)
+    unlimited = tuple(k.name for k in types if not k.accelerator and k.name not in given)
+    return Snapshot(api.host, api.namespace, matched, inventory, origins, available, unlimited)
 
 
 def _open_accelerators(types: Sequence[GpuType], given: Mapping[str, int]) -> tuple[str, ...]:

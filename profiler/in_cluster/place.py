@@ -7,11 +7,13 @@ ready pod of the deployment and to no other; else the pod is asked directly, and
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cluster.api import Api, Object
-from cluster.kinds import DEPLOYMENT, POD, SERVICE
+from cluster.devices import accelerator_of, product_of, requested
+from cluster.errors import ForbiddenError, NotFoundError
+from cluster.kinds import DEPLOYMENT, NODE, POD, SERVICE
 from cluster.labels import ENGINE, MODEL, PORT
 from cluster.pods import is_ready, why_not_ready
 from cluster.selectors import labels_text, to_text
@@ -46,6 +48,8 @@ class Place:
         engine: by its label.
         pods: ready pods that it leads to; None where that can't be known.
         notes: what a reader of the figures must know.
+        accelerator: of the pod's node, as ``accelerators`` names it; None where it isn't known.
+        gpus: that the pod holds; None where it is not one pod, or holds none.
     """
 
     namespace: str
@@ -56,6 +60,8 @@ class Place:
     engine: str
     pods: int | None
     notes: tuple[str, ...] = ()
+    accelerator: str | None = None
+    gpus: int | None = None
 
     @property
     def url(self) -> str:
@@ -129,7 +135,8 @@ def _of_deployment(api: Api, deployment: Object, namespace: str) -> Place:
         behind = _behind(api, service, namespace)
         if [pod["metadata"]["name"] for pod in behind] == [ready[0]["metadata"]["name"]]:
             host = f"{title}.{namespace}.svc"
-            return Place(namespace, host, service_port, f"service/{title}", *known, 1)
+            found = Place(namespace, host, service_port, f"service/{title}", *known, 1)
+            return _with_devices(api, found, ready[0])
         reasons.append(f"service {title} leads to {len(behind)} ready pods")
     pod = ready[0]
     why = "; ".join(reasons) or "no Service leads to it"
@@ -137,15 +144,9 @@ def _of_deployment(api: Api, deployment: Object, namespace: str) -> Place:
         f"{why}: pod {pod['metadata']['name']}, 1 of {len(ready)} of {name}, was asked directly, "
         "since a table is of one replica"
     )
-    return Place(
-        namespace,
-        pod["status"]["podIP"],
-        port,
-        f"pod/{pod['metadata']['name']}",
-        *known,
-        1,
-        (note,),
-    )
+    forward = f"pod/{pod['metadata']['name']}"
+    found = Place(namespace, pod["status"]["podIP"], port, forward, *known, 1, (note,))
+    return _with_devices(api, found, pod)
 
 
 def _of_service(api: Api, service: Object, namespace: str) -> Place:
@@ -160,7 +161,7 @@ def _of_service(api: Api, service: Object, namespace: str) -> Place:
     port = _only_port(service, _port(labels, f"service {name}"))
     count = None if behind is None else len(behind)
     notes = () if count in (None, 1) else (f"figures are of the {count} pods of service {name}",)
-    return Place(
+    found = Place(
         namespace,
         f"{name}.{namespace}.svc",
         port,
@@ -170,6 +171,25 @@ def _of_service(api: Api, service: Object, namespace: str) -> Place:
         count,
         notes,
     )
+    return _with_devices(api, found, behind[0]) if behind and count == 1 else found
+
+
+def _with_devices(api: Api, place: Place, pod: Object) -> Place:
+    """Return the place with the GPUs that its pod holds, and a note where their type is unknown."""
+    gpus = requested(pod["spec"])
+    name = pod["spec"].get("nodeName")
+    if not gpus or not name:
+        return place
+    try:
+        product = product_of(api.get(NODE, name))
+    except (ForbiddenError, NotFoundError) as error:
+        accelerator, why = None, error.message
+    else:
+        accelerator = accelerator_of(product) if product else None
+        why = f"it is labelled {product}" if product else "it has no product label"
+    note = f"the type of the GPUs of node {name} is not known: {why}"
+    notes = place.notes if accelerator else (*place.notes, note)
+    return replace(place, accelerator=accelerator, gpus=gpus, notes=notes)
 
 
 def _none_ready(what: str, pods: list[Object]) -> EngineUnreachableError:

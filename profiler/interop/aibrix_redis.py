@@ -13,9 +13,12 @@ from urllib.parse import unquote, urlsplit
 
 from accelerators.errors import UnreachableError
 from profiler.errors import EngineUnreachableError, ProfilerError, ProfilerUsageError
+from profiler.interop.whole_table import table_key, wrap
 
 if TYPE_CHECKING:
     import redis
+
+    from profiler.table import ThroughputTable
 
 _PREFIX = "aibrix:profile_"
 _TIMEOUT_S = 5.0
@@ -33,6 +36,7 @@ class PushPlan:
         changes: differences, one readable line each; empty when only the time changes.
         refusals: why the push should not happen.
         warnings: what AIBrix will get wrong.
+        table: that the profile was made of.
     """
 
     key: str
@@ -42,6 +46,7 @@ class PushPlan:
     changes: tuple[str, ...]
     refusals: tuple[str, ...]
     warnings: tuple[str, ...]
+    table: "ThroughputTable"
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -136,20 +141,20 @@ def profile_key(model: str, deployment: str) -> str:
 
 
 def plan_pushes(
-    client: "redis.Redis", profiles: Sequence[tuple[dict[str, Any], str]]
+    client: "redis.Redis", profiles: "Sequence[tuple[dict[str, Any], str, ThroughputTable]]"
 ) -> list[PushPlan]:
     """Return what writing profiles together would do; changes nothing.
 
     Args:
         client: an open connection.
-        profiles: pairs of a profile, as ``profiler.interop.aibrix.to_profile`` makes it, and the
-            name under which AIBrix serves its model (``model.aibrix.ai/name``).
+        profiles: a profile, as ``profiler.interop.aibrix.to_profile`` makes it, the name under
+            which AIBrix serves its model (``model.aibrix.ai/name``), and the profile's table.
 
     Raises:
         ProfilerUsageError: two of the profiles have the same key.
     """
     together: dict[str, dict[str, Any]] = {}
-    for document, model in profiles:
+    for document, model, _ in profiles:
         key = profile_key(model, str(document["gpu"]))
         if key in together:
             raise ProfilerUsageError(
@@ -160,13 +165,14 @@ def plan_pushes(
             )
         together[key] = document
     everyone = sorted((_profiles(client) | together).items())
-    return [_plan(client, document, model, everyone) for document, model in profiles]
+    return [_plan(client, *profile, everyone) for profile in profiles]
 
 
 def _plan(
     client: "redis.Redis",
     document: dict[str, Any],
     model: str,
+    table: "ThroughputTable",
     everyone: Sequence[tuple[str, dict[str, Any] | None]],
 ) -> PushPlan:
     """Return the plan for one profile among all that will be there."""
@@ -196,11 +202,12 @@ def _plan(
         changes=tuple(_changes(before or {}, document)),
         refusals=tuple(refusals),
         warnings=tuple(warnings),
+        table=table,
     )
 
 
 def push(client: "redis.Redis", plan: PushPlan) -> None:
-    """Write the profile of a plan.
+    """Write the profile of a plan, and its table beside it, both or neither.
 
     Raises:
         ProfilerError: the key no longer holds what the plan saw.
@@ -215,6 +222,7 @@ def push(client: "redis.Redis", plan: PushPlan) -> None:
                 raise redis.WatchError
             pipe.multi()
             pipe.set(plan.key, text)
+            pipe.set(table_key(plan.key), wrap(plan.table, text.encode()))
             pipe.execute()
         except redis.WatchError as error:
             raise ProfilerError(

@@ -1,10 +1,10 @@
 """Read the GPU profiles that AIBrix's Redis holds, as throughput tables.
 
 AIBrix scans ``aibrix:profile_{model}_*`` and so mixes up ``m`` with ``m_x``. Here a key is taken
-apart from its end: a deployment's name holds no underscore.
+apart from its end: a deployment's name holds no underscore. Where ``profile push`` left the table
+that a profile was made of, that is returned.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -15,6 +15,8 @@ from accelerators.errors import UsageError
 from accelerators.names import resolve, words
 from profiler.errors import ProfilerError, ProfilerUsageError
 from profiler.interop.aibrix import from_profile, is_profile
+from profiler.interop.checks import Imported
+from profiler.interop.whole_table import digest, table_key, unwrap
 from profiler.table import ThroughputTable
 
 if TYPE_CHECKING:
@@ -74,9 +76,13 @@ def read_profiles(
             no profile.
     """
     keys = _keys_of(list_profiles(client), model, source)
-    values: Any = client.mget(keys)
-    pairs = [(key, raw) for key, raw in zip(keys, values, strict=True) if raw is not None]
-    return tuple(_read(key, raw, source) for key, raw in pairs)
+    values: Any = client.mget([*keys, *map(table_key, keys)])
+    profiles, wholes = values[: len(keys)], values[len(keys) :]
+    return tuple(
+        _read(key, raw, whole, source)
+        for key, raw, whole in zip(keys, profiles, wholes, strict=True)
+        if raw is not None
+    )
 
 
 def _keys_of(found: dict[str, list[str]], model: str | None, source: str) -> list[str]:
@@ -105,7 +111,7 @@ def _keys_of(found: dict[str, list[str]], model: str | None, source: str) -> lis
     return found[model] if model is not None else next(iter(found.values()))
 
 
-def _read(key: str, raw: bytes, source: str) -> StoredProfile:
+def _read(key: str, raw: bytes, whole: bytes | None, source: str) -> StoredProfile:
     named = parse_key(key)
     assert named is not None
     model, deployment = named
@@ -117,7 +123,7 @@ def _read(key: str, raw: bytes, source: str) -> StoredProfile:
     if not is_profile(document):
         raise _no_profile(where, "lacks gpu, tputs or indexes")
     namespace, _, gpu = str(document["gpu"]).rpartition("/")
-    imported = from_profile(document, where, model=model, accelerator=accelerator_in(deployment))
+    imported = _imported(document, raw, whole, where, model, deployment)
     warnings = list(imported.warnings)
     if gpu != deployment:
         warnings.append(
@@ -127,10 +133,26 @@ def _read(key: str, raw: bytes, source: str) -> StoredProfile:
     return StoredProfile(
         key=key,
         namespace=namespace or None,
-        table=replace(imported.table, target=deployment),
-        digest="sha256:" + hashlib.sha256(raw).hexdigest(),
+        table=replace(imported.table, target=deployment, model=model),
+        digest=digest(raw),
         warnings=tuple(warnings),
     )
+
+
+def _imported(
+    document: Any, raw: bytes, whole: bytes | None, where: str, model: str, deployment: str
+) -> Imported:
+    """Return the table that the profile was made of, or what the profile itself says."""
+    accelerator = accelerator_in(deployment)
+    said = from_profile(document, where, model=model, accelerator=accelerator)
+    try:
+        table = unwrap(whole, raw)
+    except UsageError as error:
+        warning = f"the table beside {where} is not used: {error.message}"
+        return replace(said, warnings=(*said.warnings, warning))
+    if table is None:
+        return said
+    return Imported(replace(table, accelerator=table.accelerator or accelerator), said.warnings)
 
 
 def _no_profile(where: str, what: str) -> ProfilerUsageError:

@@ -69,7 +69,7 @@ def test_the_redis_is_found_by_its_service_and_the_key_names_the_deployment(
     assert body["data"]["pushed"] is True
     assert body["data"]["redis_service"] == "aibrix-system/aibrix-redis-master"
     with redis.Redis(port=store.port) as client:
-        (key,) = client.scan_iter("*")
+        (key,) = client.scan_iter("aibrix:*")
         profile = json.loads(client.get(key) or b"")
     assert key.decode() == body["data"]["profiles"][0]["key"]
     assert key.decode().endswith("_l20")

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.devices import product_of
 from cluster.errors import ClusterUsageError
 from cluster.kinds import full_name
-from cluster.nodes import TAINT, complaints, product
+from cluster.nodes import TAINT, complaints
 from cluster.objects import parse_name, split_name
 from cluster.pods import is_ready, trouble, why_not_ready
 from cluster.selectors import labels_text, selects, to_text
@@ -83,10 +84,10 @@ def test_what_speaks_against_a_node_is_told_in_one_order() -> None:
         "cordoned",
         "tainted aibrixctl/accelerator=unhealthy:NoSchedule",
     )
-    assert product(node) == "L20"
+    assert product_of(node) == "L20"
     well = {"metadata": {}, "spec": {"taints": [taint]}, "status": {"conditions": [READY]}}
     assert complaints(well) == ()
-    assert product(well) is None
+    assert product_of(well) is None
 
 
 @given(st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,20}[a-z0-9])?", fullmatch=True), st.booleans())

@@ -9,6 +9,7 @@ from cluster.api import Api
 from cluster.errors import NotFoundError
 from profiler.errors import EngineUnreachableError, ProfilerUsageError
 from profiler.in_cluster.place import Ref, deployment_of, locate, parse_ref
+from tests import fleet
 
 from .in_cluster_objects import add_pod, create, deployment, service
 
@@ -35,6 +36,23 @@ def test_a_service_that_leads_to_the_one_pod_is_asked(api: Api, namespace: str) 
     assert found.url == f"http://foo.{namespace}.svc:80"
     assert found.forward == "service/foo"
     assert (found.model, found.engine, found.pods, found.notes) == ("m", "sglang", 1, ())
+
+
+def test_the_pod_and_its_node_say_on_what_it_runs(api: Api) -> None:
+    of = deployment("big", 9000)
+    of["spec"]["template"]["spec"]["containers"][0]["resources"] = {
+        "limits": {"nvidia.com/gpu": "2"}
+    }
+    create(api, of, service("foo", 80, {"app": "big"}, 9000))
+    with fleet.nodes(api) as make:
+        of["spec"]["template"]["spec"]["nodeName"] = make("NVIDIA-L20", 8)
+        add_pod(api, "big-1", of)
+        for kind, name in (("deployment", "big"), ("service", "foo")):
+            found = locate(api, Ref(kind, name))
+            assert (found.accelerator, found.gpus, found.notes) == ("l20", 2, ())
+    lost = locate(api, Ref("service", "foo"))
+    assert (lost.accelerator, lost.gpus) == (None, 2)
+    assert "type of the GPUs of node" in lost.notes[-1]
 
 
 def test_a_service_port_may_name_a_container_s(api: Api, namespace: str) -> None:

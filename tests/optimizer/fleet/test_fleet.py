@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.api import Api
+from cluster.devices import requested
 from cluster.kinds import POD
 from cluster.nodes import TAINT
 from optimizer.errors import OptimizerUsageError
-from optimizer.fleet.capacity import read_inventory, requested
+from optimizer.fleet.capacity import read_inventory
 from optimizer.fleet.snapshot import read_snapshot
 from optimizer.fleet.workloads import find, match
 from optimizer.problem import GpuType
@@ -138,6 +139,13 @@ def test_what_was_given_wins_over_what_the_cluster_says(api: Api, node: fleet.Ma
     assert seen.available_from == {"l20": "cluster", "big": "option", "x": "option"}
     none = read_snapshot(api, [GpuType("h", 1.0, (), accelerator="h200")], "m")
     assert none.available == {"h200": 0}
+
+
+def test_a_type_of_an_unknown_accelerator_is_said_to_be_without_limit(api: Api) -> None:
+    types = [GpuType(name, 1.0, ()) for name in ("mine", "yours")]
+    seen = read_snapshot(api, types, None, given={"yours": 2})
+    assert seen.unlimited == ("mine",)
+    assert any("mine: its accelerator is not known" in note for note in seen.notes())
 
 
 def test_says_what_a_reader_must_know(api: Api) -> None:

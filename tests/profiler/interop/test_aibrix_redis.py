@@ -12,7 +12,7 @@ import redis
 from accelerators.errors import UnreachableError
 from profiler.errors import ProfilerError, ProfilerUsageError
 from profiler.interop import aibrix_redis
-from profiler.interop.aibrix import to_profile
+from profiler.interop.aibrix import from_profile, to_profile
 from profiler.interop.aibrix_redis import PushPlan
 from profiler.table import ThroughputTable
 from tests.redis_server import Server, redis_server, requires_redis
@@ -39,7 +39,8 @@ def profile(table: ThroughputTable, created: str = NOW, **options: Any) -> dict[
 
 
 def plan_push(client: "redis.Redis", document: dict[str, Any], model: str) -> PushPlan:
-    return aibrix_redis.plan_pushes(client, [(document, model)])[0]
+    table = from_profile(document, "profile", model=model).table
+    return aibrix_redis.plan_pushes(client, [(document, model, table)])[0]
 
 
 def push(client: "redis.Redis", document: dict[str, Any], model: str = "m") -> None:
@@ -92,7 +93,7 @@ def test_profiles_pushed_together_are_held_against_each_other(
     small = replace(
         table, target="l20", output_tokens=(32,), cells=tuple(table.cells[i] for i in (0, 2, 4))
     )
-    unlike = aibrix_redis.plan_pushes(client, [(profile(table), "m"), (profile(small), "m")])
+    unlike = aibrix_redis.plan_pushes(client, [(profile(one), "m", one) for one in (table, small)])
     assert ["AIBrix skips" in plan.refusals[0] for plan in unlike] == [True, True]
 
 
@@ -104,14 +105,14 @@ def test_new_buckets_for_all_profiles_of_a_model_are_no_contradiction(
     small = [replace(one, output_tokens=(32,), cells=cells) for one in both]
     for one in both:
         push(client, profile(one))
-    plans = aibrix_redis.plan_pushes(client, [(profile(one, LATER), "m") for one in small])
+    plans = aibrix_redis.plan_pushes(client, [(profile(one, LATER), "m", one) for one in small])
     assert [plan.refusals for plan in plans] == [(), ()]
 
 
 def test_two_profiles_for_one_key_are_refused_before_anything_is_written(
     client: "redis.Redis", table: ThroughputTable
 ) -> None:
-    twice = [(profile(table), "m"), (profile(table, LATER), "m")]
+    twice = [(profile(table, at), "m", table) for at in (NOW, LATER)]
     with pytest.raises(ProfilerUsageError, match="two of the tables") as caught:
         aibrix_redis.plan_pushes(client, twice)
     assert caught.value.target == "aibrix:profile_m_a10"

@@ -8,7 +8,7 @@ import redis
 
 from profiler.errors import ProfilerError, ProfilerUsageError
 from profiler.interop.aibrix import to_profile
-from profiler.interop.aibrix_redis import plan_pushes, push
+from profiler.interop.aibrix_redis import plan_pushes, profile_key, push
 from profiler.interop.aibrix_stored import accelerator_in, read_profiles
 from profiler.table import ThroughputTable
 from tests.redis_server import redis_server, requires_redis
@@ -28,8 +28,7 @@ def test_what_was_pushed_is_read_back_and_no_other_model(
 ) -> None:
     for model, deployment in (("m", "default/m-a10"), ("m", "m-l20"), ("m_x", "m-v100")):
         document = to_profile(table, created=CREATED, deployment=deployment).document
-        (plan,) = plan_pushes(client, [(document, model)])
-        push(client, plan)
+        client.set(profile_key(model, deployment), json.dumps(document))
     client.set("aibrix:profile_m", "no deployment")
     stored = read_profiles(client, "here", model="m")
     assert [one.table.target for one in stored] == ["m-a10", "m-l20"]
@@ -46,6 +45,37 @@ def test_what_was_pushed_is_read_back_and_no_other_model(
         read_profiles(client, "here")
     with pytest.raises(ProfilerUsageError, match="no profiles of 'y'"):
         read_profiles(client, "here", model="y")
+
+
+@requires_redis
+def test_a_pushed_table_comes_back_whole_while_its_profile_is_the_same(
+    client: redis.Redis, table: ThroughputTable
+) -> None:
+    """A profile can't say these: accelerators, GPUs per replica, percentiles, the simulator."""
+    made = replace(
+        table,
+        accelerator="h100-sxm",
+        gpus_per_replica=4,
+        provenance=replace(table.provenance, source="simulated"),
+    )
+    document = to_profile(made, created=CREATED, deployment="big").document
+    (plan,) = plan_pushes(client, [(document, "served", made)])
+    push(client, plan)
+    key, beside = "aibrix:profile_served_big", "aibrixctl:table_served_big"
+    assert sorted(client.keys("*")) == [key.encode(), beside.encode()]
+    (stored,) = read_profiles(client, "here")
+    assert stored.table == replace(made, target="big", model="served")
+    damaged = json.loads(client.get(beside) or b"")
+    damaged["table"]["cells"] = []
+    client.set(beside, json.dumps(damaged))
+    (stored,) = read_profiles(client, "here")
+    assert "the table beside here aibrix:profile_served_big is not used" in stored.warnings[0]
+    assert stored.table.provenance.source == "imported"
+    push(client, plan_pushes(client, [(document | {"created": 2e9}, "served", made)])[0])
+    client.set(key, json.dumps(document | {"cost": 9.0}))
+    (stored,) = read_profiles(client, "here")
+    assert (stored.table.cost_usd_per_hour, stored.table.gpus_per_replica) == (9.0, 1)
+    assert (stored.table.provenance.source, stored.warnings) == ("imported", ())
 
 
 @requires_redis
