@@ -129,7 +129,7 @@ NEEDS: dict[str, Needs] = {
     "optimize apply --target podautoscaler": Needs(
         (
             Right(kinds.DEPLOYMENT, ("get", "list", "patch")),
-            Right(kinds.STORM_SERVICE, ("get",)),
+            Right(kinds.STORM_SERVICE, ("get", "patch")),
             *_AUTOSCALERS,
             Right(kinds.POD_AUTOSCALER, ("get", "patch")),
         )

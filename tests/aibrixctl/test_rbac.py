@@ -9,7 +9,7 @@ import yaml
 
 from cluster.access import Access
 from cluster.api import Api
-from cluster.kinds import NAMESPACE
+from cluster.kinds import NAMESPACE, STORM_SERVICE
 from cluster.rights import NEEDS, WORKER
 from cluster.transport import Deed, Transport
 from mockfail.state import Override
@@ -223,8 +223,16 @@ def test_optimize_apply(
     api.create(make("a10", 0))
     if target == "podautoscaler":
         api.create(autoscaler("a10", "a10", 0, 4, metricsSources=SOURCES))
+        api.create(fleet.storm_service("v100", 0))
+        of_storm = autoscaler("v100", "v100", 0, 4, metricsSources=SOURCES)
+        of_storm["spec"]["scaleTargetRef"] |= {
+            "apiVersion": STORM_SERVICE.api_version,
+            "kind": STORM_SERVICE.kind,
+        }
+        api.create(of_storm)
     # Nothing runs l20, and nothing is planned for it.
-    save_plan(plan_of({"a10": 2, "l20": 0}, model="m"), "plan.json")
+    wanted = {"a10": 2, "l20": 0} | ({"v100": 1} if target == "podautoscaler" else {})
+    save_plan(plan_of(wanted, model="m"), "plan.json")
     suffix = "" if target == "deployment" else f" --target {target}"
     applier = account(f"optimize apply{suffix}")
     with controllers(Access(str(kube.kubeconfig), namespace=api.namespace)):
