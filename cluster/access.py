@@ -1,6 +1,7 @@
 """The way into a cluster: a kubeconfig, or the service account of the pod we run in."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from cluster.transport import Limits, Transport
 if TYPE_CHECKING:
     from cluster.api import Api
 
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _DEFAULT = "~/.kube/config"
 
@@ -55,12 +57,20 @@ def connect(access: Access | None = None, limits: Limits | None = None) -> "Iter
         limits: how long to wait, and how often to try.
 
     Raises:
-        ClusterUsageError: the kubeconfig can't be read or lacks the context.
+        ClusterUsageError: the kubeconfig can't be read or lacks the context, or nothing can be
+            called like the namespace.
         ClusterUnreachableError: there is no cluster to speak to, or the way to sign in fails.
     """
     from cluster.api import Api
 
     access = access or Access()
+    if access.namespace and not _NAMESPACE.fullmatch(access.namespace):
+        raise ClusterUsageError(
+            "cluster.name",
+            f"--namespace is {access.namespace!r}; no namespace can be called that",
+            hint="names of namespaces are of a-z, 0-9 and -",
+            target="--namespace",
+        )
     configuration, namespace = _configuration(access)
     transport = Transport(configuration, limits or Limits())
     try:

@@ -18,7 +18,7 @@ def conditions(obj: Mapping[str, Any]) -> Conditions:
 
 
 def said(condition: Mapping[str, Any]) -> str:
-    """Return XX."""
+    """Return what a condition gives as its reason, as one text."""
     parts = (condition.get("reason"), condition.get("message"))
     return ": ".join(str(part) for part in parts if part)
 

@@ -215,11 +215,11 @@ def _scan(api: "Api", selector: str, pods: "PodOptions", parallel: int, stop: St
     nodes = [node for node in found if node.families]
     if not nodes:
         where = f" with labels {selector}" if selector else ""
+        by_labels = "--nodes selects by labels: kubernetes.io/hostname=NAME; " if selector else ""
         raise NoAcceleratorError(
             "diagnose.no_accelerator_nodes",
             f"no node{where} has NVIDIA or Ascend accelerators, by its capacity or its labels",
-            hint="`kubectl get nodes --show-labels` shows what --nodes selects by, such as "
-            "kubernetes.io/hostname=NAME; `kubectl describe nodes`, what device plugins registered",
+            hint=by_labels + "`kubectl describe nodes` shows what the device plugins registered",
             target=selector or None,
         )
     reporter, reports = session().reporter, []

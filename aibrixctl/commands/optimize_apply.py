@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cluster.api import Api
+    from optimizer.plan import Plan
     from optimizer.rollout.draft import Draft
     from optimizer.rollout.journal import Head, Journal
     from optimizer.rollout.run import Patience, Report
@@ -92,19 +93,21 @@ def apply(
     where = Path(journal) if journal else Path(f"{path}.journal")
     with connect(access(kubeconfig, context, namespace)) as api, interruptible() as stop:
         if dry_run:
-            return _drafted(_draft(api, path, target, deployment), dry_run=True)
+            return _drafted(_draft(api, path, target, deployment, namespace), dry_run=True)
         with Journal(where) as opened:
             if resume or rollback:
                 return _continue(api, path, opened, patience, stop, rollback=rollback)
             opened.refuse_unfinished()
-            draft = _draft(api, path, target, deployment)
+            draft = _draft(api, path, target, deployment, namespace)
             if not draft.steps:
                 return _drafted(draft)
             ending = _asked(draft, stop, yes=yes)
             return ending or _begin(api, path, opened, draft, patience, stop)
 
 
-def _draft(api: "Api", path: str, target: str, deployment: list[str] | None) -> "Draft":
+def _draft(
+    api: "Api", path: str, target: str, deployment: list[str] | None, namespace: str | None
+) -> "Draft":
     from aibrixctl.plan_cluster import assigned
     from optimizer.plan import load
     from optimizer.problem import check_names
@@ -112,8 +115,25 @@ def _draft(api: "Api", path: str, target: str, deployment: list[str] | None) -> 
 
     plan = load(path)
     named = assigned("--deployment", deployment)
+    if namespace and not named:
+        _refuse_elsewhere(path, plan, namespace)
     check_names("--deployment", named, plan.replicas)
     return draft(api, plan, target, named)  # type: ignore[arg-type]
+
+
+def _refuse_elsewhere(path: str, plan: "Plan", namespace: str) -> None:
+    """Refuse a namespace that would be of no effect: a plan knows where its workloads are."""
+    from accelerators.errors import UsageError
+
+    seen = plan.inputs.get("cluster") or {}
+    places = {one["namespace"] for one in seen.get("workloads", {}).values()}
+    if places and namespace not in places:
+        raise UsageError(
+            "option.namespace",
+            f"all that {path} changes is in namespace {', '.join(sorted(places))}, not {namespace}",
+            hint="leave --namespace out, or plan for it with --current k8s",
+            target="--namespace",
+        )
 
 
 def _asked(draft: "Draft", stop: StopFlag, *, yes: bool) -> Result | None:

@@ -141,7 +141,8 @@ def match(
                 target=kind,
             )
         if workload is None:
-            missing[kind] = f"no deployment is named {' or '.join(dict.fromkeys(names))}"
+            full = (one if "/" in one else f"{api.namespace}/{one}" for one in names)
+            missing[kind] = f"no deployment is named {' or '.join(dict.fromkeys(full))}"
         elif kind not in named and model and workload.model not in (None, model):
             missing[kind] = f"{workload.title} serves {workload.model}, not {model}"
         else:

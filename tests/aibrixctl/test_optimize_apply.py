@@ -227,7 +227,7 @@ def test_a_plan_that_was_not_made_here_goes_by_names(cli: Cli, api: Api) -> None
     save(plan_of({"a": 2}), "plan.json")
     outcome = cli(*APPLY, api.namespace, "--yes")
     assert outcome.code == 1
-    assert "nothing runs that type: no deployment is named a\n" in outcome.err
+    assert f"nothing runs that type: no deployment is named {api.namespace}/a\n" in outcome.err
     outcome = cli(*APPLY, api.namespace, "--dry-run", "--deployment", "a=a10")
     assert outcome.code == 0, outcome.err
     assert "spec.replicas: 1 -> 2" in outcome.out
@@ -247,3 +247,9 @@ def test_a_workload_of_another_model_is_named_with_what_helps(cli: Cli, api: Api
 
 def test_what_cannot_be_taken_back_is_not_applied_by_the_hint(cli: Cli, api: Api) -> None:
     assert "leave out" not in cli(*APPLY, api.namespace, "--rollback").err
+
+
+def test_a_namespace_in_which_the_plan_has_nothing_is_refused(cli: Cli, api: Api) -> None:
+    outcome = cli(*APPLY, "elsewhere", "--dry-run")
+    assert outcome.code == 2
+    assert f"all that plan.json changes is in namespace {api.namespace}" in outcome.err

@@ -188,6 +188,15 @@ def test_refuses_what_is_no_kubeconfig(tmp_path: Path, text: str, said: str) -> 
         pass
 
 
+@pytest.mark.parametrize("name", ["a/b", "..", "A", "a b", "n" * 64])
+def test_refuses_what_can_be_no_namespace(kube: Server, name: str) -> None:
+    with (
+        pytest.raises(ClusterUsageError, match="no namespace can be called that"),
+        connect(Access(str(kube.kubeconfig), namespace=name)),
+    ):
+        pass
+
+
 def test_names_the_contexts_there_are(kube: Server, tmp_path: Path) -> None:
     with (
         pytest.raises(ClusterUsageError, match="no context 'prod'; it has t"),

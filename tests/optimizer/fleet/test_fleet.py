@@ -38,7 +38,7 @@ def test_types_are_the_deployments_of_their_names(api: Api) -> None:
         f"{api.namespace}/llama-a10": 2,
     }
     assert found.without_workload == {
-        "llama-l4": "no deployment is named llama-l4",
+        "llama-l4": f"no deployment is named {api.namespace}/llama-l4",
         "other": f"deployment {api.namespace}/other serves n, not m",
     }
     assert [workload.name for workload in found.without_type] == ["llama-t4"]
@@ -72,7 +72,9 @@ def test_a_type_is_the_deployment_that_was_measured(api: Api) -> None:
     found = match(api, ["l20"], "m", {"l20": "l20"}, measured)
     assert found.of_type["l20"].name == "l20"
     missing = match(api, ["t4"], "m", measured={"t4": "llama-t4"}).without_workload
-    assert missing == {"t4": "no deployment is named llama-t4 or t4"}
+    assert missing == {
+        "t4": f"no deployment is named {api.namespace}/llama-t4 or {api.namespace}/t4"
+    }
 
 
 @pytest.mark.parametrize("name", ["A100 80GB", "a/b/c", "", "..", "x/../y", "a?b"])
@@ -169,7 +171,7 @@ def test_says_what_a_reader_must_know(api: Api) -> None:
     api.create(fleet.deployment("l20", 4))
     api.create(fleet.deployment("spare", 1))
     assert read_snapshot(api, [L20, GpuType("a10", 1.0, ())], "m").notes()[:3] == (
-        "a10: no deployment is named a10",
+        f"a10: no deployment is named {api.namespace}/a10",
         f"deployment {api.namespace}/spare serves m too, and no table stands for it",
         "l20: 0 of 4 replicas are ready",
     )
