@@ -1,10 +1,15 @@
 """Child processes that run one of our modules and talk over a pipe."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+
+_PR_SET_PDEATHSIG = 1
 
 
 def start(
@@ -28,3 +33,16 @@ def start(
             env=None if environment is None else dict(environment),
         )
     return process, ours
+
+
+def end_with(parent: int) -> None:
+    """Ask Linux, in a child, to kill it when the thread that started it ends, however it does.
+
+    A child that only listens at its pipe needs no such thing: it hears of that end.
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

@@ -202,6 +202,7 @@ def command(
                     reporter,
                 )
             )
+            _refuse_output(common["output_file"])
             return finish(function(**arguments))
 
         extra = [
@@ -222,6 +223,14 @@ def command(
         return run
 
     return decorate
+
+
+def _refuse_output(file: str | None) -> None:
+    """Refuse a ConfigMap that can't be one before the work, not after it; raises UsageError."""
+    if file is not None and file.startswith("k8s:"):
+        from cluster.documents import parse_url
+
+        parse_url(file, "--output-file")
 
 
 def finish(result: Result) -> int:

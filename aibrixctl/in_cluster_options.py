@@ -5,14 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aibrixctl import __version__
-
 if TYPE_CHECKING:
     from cluster.access import Access
     from profiler.in_cluster.jobs import JobOptions
     from profiler.in_cluster.targets import Via
-
-DEFAULT_IMAGE = f"aibrixctl:{__version__}"
 
 PortForward = Annotated[
     bool,
@@ -20,17 +16,6 @@ PortForward = Annotated[
         "--port-forward",
         help="Measure a k8s: target from here, through kubectl port-forward, in place of Jobs. Its "
         "latency is in the figures, and they say so.",
-    ),
-]
-Image = Annotated[
-    str, typer.Option("--image", metavar="IMAGE", help="Image of the Jobs: this tool.")
-]
-ServiceAccount = Annotated[
-    str,
-    typer.Option(
-        "--service-account",
-        metavar="NAME",
-        help="Account of the Jobs, which reads and writes ConfigMaps.",
     ),
 ]
 TokenSecret = Annotated[
@@ -47,7 +32,6 @@ StartTimeout = Annotated[
         "--start-timeout", metavar="TIME", help="Within which the pods of a load must be ready."
     ),
 ]
-DEFAULT_ACCOUNT = "aibrixctl-worker"
 DEFAULT_START_TIMEOUT = "5m"
 
 

@@ -7,6 +7,8 @@ import typer
 from aibrixctl import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cluster.access import Access
 
 Kubeconfig = Annotated[
@@ -44,9 +46,23 @@ ServiceAccount = Annotated[
     typer.Option(
         "--service-account",
         metavar="NAME",
-        help="Account of the pods, which may write ConfigMaps in the namespace.",
+        help="Account of the pods, which may read and write ConfigMaps there.",
     ),
 ]
+
+
+def refuse_unused(given: "Mapping[str, object]", *, hint: str) -> None:
+    """Refuse options that reach a cluster where nothing is in one: they would have no effect.
+
+    Raises:
+        UsageError: one is given.
+    """
+    from accelerators.errors import UsageError
+
+    named = ", ".join(option for option, value in given.items() if value)
+    if named:
+        text = f"{named} is for what is in a cluster, and nothing here is"
+        raise UsageError("option.no_cluster", text, hint=hint, target=named)
 
 
 def access(

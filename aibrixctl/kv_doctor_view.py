@@ -3,14 +3,13 @@
 from typing import TYPE_CHECKING
 
 from accelerators.units import format_bytes
+from aibrixctl.doctor_view import counted, draw_checks, draw_finding, one_line, summary
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kvpool.doctor.finding import Finding, Report
+    from kvpool.doctor.finding import Report
     from kvpool.doctor.repair import Repaired
-
-_STYLES = {"fatal": "bold red", "degraded": "red", "warning": "yellow", "info": "cyan"}
 
 
 def draw_report(
@@ -22,17 +21,20 @@ def draw_report(
         _draw_repaired(console, repaired)
     for finding in report.findings:
         console.print()
-        _draw_finding(console, finding)
+        size = f" ({format_bytes(finding.bytes)})" if finding.bytes is not None else ""
+        draw_finding(console, finding.hazard, finding.evidence, f": {finding.count:,}{size}")
     if report.findings:
         console.print()
     if wide:
-        _draw_checks(console, report)
-    console.print(_summary(report))
+        draw_checks(console, report)
+    seen = [] if report.scanned is None else [f"{report.scanned:,} entries seen"]
+    writing = [f"{report.in_flight:,} still being written"] if report.in_flight else []
+    console.print(summary(report, *seen, *writing))
 
 
 def _draw_repaired(console: "Console", repaired: "Repaired") -> None:
     verb = "would remove" if repaired.dry_run else "removed"
-    text = f"{verb} {_counted(repaired.removed, 'orphan')}, {format_bytes(repaired.removed_bytes)}"
+    text = f"{verb} {counted(repaired.removed, 'orphan')}, {format_bytes(repaired.removed_bytes)}"
     kept = [
         f"{count:,} {why}"
         for count, why in (
@@ -45,67 +47,6 @@ def _draw_repaired(console: "Console", repaired: "Repaired") -> None:
     ]
     console.print(f"{text}; left alone: {', '.join(kept)}" if kept else text)
     for key in repaired.keys:
-        console.print(f"  {_one_line(key)}", soft_wrap=True, highlight=False)
+        console.print(f"  {one_line(key)}", soft_wrap=True, highlight=False)
     if repaired.removed > len(repaired.keys):
         console.print(f"  and {repaired.removed - len(repaired.keys):,} more")
-
-
-def _draw_finding(console: "Console", finding: "Finding") -> None:
-    from rich.text import Text
-
-    hazard = finding.hazard
-    size = f" ({format_bytes(finding.bytes)})" if finding.bytes is not None else ""
-    head = Text.assemble(
-        (f"{hazard.severity:<9}", _STYLES[hazard.severity]),
-        (hazard.code, "bold"),
-        f"  {hazard.title}: {finding.count:,}{size}",
-    )
-    console.print(head, soft_wrap=True)
-    for line in finding.evidence:
-        console.print(Text(f"    {_one_line(line)}"), soft_wrap=True)
-    _draw_paragraph(console, hazard.meaning)
-    _draw_paragraph(console, f"remedy: {hazard.remedy}")
-
-
-def _one_line(text: str) -> str:
-    # A foreign key may hold line ends, and what follows them must not pass for a finding.
-    return text.replace("\n", "␊")
-
-
-def _draw_paragraph(console: "Console", text: str, indent: int = 2) -> None:
-    from rich.padding import Padding
-    from rich.text import Text
-
-    console.print(Padding(Text(text), (0, 0, 0, indent), expand=False))
-
-
-def _draw_checks(console: "Console", report: "Report") -> None:
-    for code in report.passed:
-        console.print(f"passed   {code}")
-    left_out: dict[str, list[str]] = {}
-    for check in report.unchecked:
-        title = f"{'open' if check.applies else 'left out'}, {check.reason}"
-        left_out.setdefault(title, []).append(check.code)
-    for title, codes in left_out.items():
-        _draw_paragraph(console, f"{title}: {', '.join(codes)}", indent=0)
-    console.print()
-
-
-def _summary(report: "Report") -> str:
-    parts = []
-    if report.scanned is not None:
-        parts.append(f"{report.scanned:,} entries seen")
-    if report.in_flight:
-        parts.append(f"{report.in_flight:,} still being written")
-    faults, notes = len(report.faults), len(report.findings) - len(report.faults)
-    parts.append(_counted(faults, "fault") if faults else "no fault")
-    if notes:
-        parts.append(_counted(notes, "note"))
-    parts.append(f"{_counted(len(report.passed), 'check')} passed")
-    if report.undecided:
-        parts.append(f"{len(report.undecided)} could not run")
-    return ", ".join(parts)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,6 +1,7 @@
 """What ``aibrixctl kv drain`` returns: its document, its verdict, and what to do next."""
 
 import shlex
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from aibrixctl.exit_codes import OF_KIND, ExitCode
@@ -59,7 +60,23 @@ def drain_result(
         status="partial" if errors else "success",
         exit_code=code,
         errors=tuple(errors),
+        warnings=() if plan is None else tuple(_left_on_disk(url, plan)),
     )
+
+
+def _left_on_disk(url: str, plan: "DrainPlan") -> Iterator[Problem]:
+    """Warn of what a drain does not move and nothing else has."""
+    from accelerators.units import format_bytes
+
+    if plan.only_on_disk:
+        yield Problem(
+            "kv.drain.local_disk",
+            f"{plan.only_on_disk:,} objects ({format_bytes(plan.only_on_disk_bytes)}) lie only on "
+            "the own disk of a segment's client, and a drain moves nothing from there",
+            url,
+            "they are lost when that client goes; a newer master may fail the drain because of "
+            "them",
+        )
 
 
 def _planned(url: str, plan: "DrainPlan | None", stop: StopFlag) -> tuple[Problem | None, ExitCode]:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from kvpool.drain.report import Blockers, Drained, DrainPlan
 
+_FEW = 5
 _WHY = {
     "copied": "every target has a copy",
     "held": "leased to readers, or pinned",
@@ -36,6 +37,10 @@ def draw_plan(console: "Console", plan: "DrainPlan") -> None:
         names = ", ".join(plan.examples[:3])
         more = ", ..." if plan.copied > 3 else ""
         console.print(f"{plan.copied:,} will block it, for every target has a copy: {names}{more}")
+    if plan.on_disk:
+        console.print(
+            f"{plan.on_disk:,} lie on the own disk of a segment's client, where a drain leaves them"
+        )
 
 
 def draw_drain(console: "Console", done: "Drained", *, wide: bool) -> None:
@@ -56,6 +61,16 @@ def draw_drain(console: "Console", done: "Drained", *, wide: bool) -> None:
         unnamed = job.blocked - done.blockers.objects
         if unnamed > 0:
             console.print(f"{unnamed:,} more have names that the master's HTTP can't be asked for")
+
+
+def draw_stalled(console: "Console", done: "Drained") -> None:
+    """Print what a person must know to decide about a drain that stalled: a few of the keys."""
+    left = done.blockers.objects
+    console.print(f"nothing has moved for {done.still_s:.0f} s; {left:,} objects are left")
+    for one in done.blockers.examples[:_FEW]:
+        console.print(f"  {one.key}: {_WHY[one.why]}", soft_wrap=True)
+    if left > _FEW:
+        console.print("  ...")
 
 
 def _draw_blockers(console: "Console", blockers: "Blockers", *, wide: bool) -> None:

@@ -23,17 +23,18 @@ def parse_name(text: str) -> tuple[str | None, str]:
     Raises:
         KvPoolUsageError: it is no such name.
     """
+    from cluster.objects import split_name
     from kvpool.errors import KvPoolUsageError
 
-    namespace, slash, name = text.removeprefix(PREFIX).rpartition("/")
-    if not name or "/" in namespace or (slash and not namespace):
+    found = split_name(text.removeprefix(PREFIX))
+    if found is None:
         raise KvPoolUsageError(
             "kv.k8s.name",
             f"{text!r} names no KVCache resource",
             hint="write k8s:NAME or k8s:NAMESPACE/NAME; `aibrixctl kv pools -A` lists them",
             target=text,
         )
-    return namespace or None, name
+    return found
 
 
 def redis_url(text: str, pool: "CachePool") -> "PoolUrl":
@@ -42,6 +43,7 @@ def redis_url(text: str, pool: "CachePool") -> "PoolUrl":
     Raises:
         KvPoolUsageError: it is no URL of a Redis, or the pool has no slot map.
     """
+    from aibrixctl.redis_access import is_redis
     from kvpool.errors import KvPoolUsageError
     from kvpool.k8s.resources import MAP_KEYS
     from kvpool.url import parse_pool_url
@@ -54,7 +56,7 @@ def redis_url(text: str, pool: "CachePool") -> "PoolUrl":
             hint="leave --redis out",
             target=pool.full_name,
         )
-    if not text.startswith(("redis://", "rediss://")):
+    if not is_redis(text):
         raise KvPoolUsageError(
             "kv.k8s.redis",
             f"--redis {text!r} is no URL of a Redis",
@@ -97,7 +99,7 @@ class Target:
 
     def examine(self, options: "Options", stop: Event) -> "tuple[CachePool, Examined]":
         """Find the pool, and examine its pods and its slot map; raises ToolError."""
-        from aibrixctl.kv_options import redis_password
+        from aibrixctl.redis_access import redis_password
         from cluster.access import connect
         from kvpool.k8s.discovery import find_pool
         from kvpool.k8s.examine import examine_pool

@@ -1,6 +1,5 @@
 """What the commands on KV pools have in common: their options, and the way into a pool."""
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,20 +14,6 @@ PoolArgument = Annotated[
     typer.Argument(
         metavar="POOL", help="URL of the pool, e.g. lmcache+redis://HOST:6379/0, lmcache+file:DIR."
     ),
-]
-PasswordFile = Annotated[
-    str | None,
-    typer.Option(
-        "--password-file",
-        metavar="FILE",
-        help="File with the Redis password; - is standard input.",
-    ),
-]
-CaFile = Annotated[
-    str | None, typer.Option("--ca-file", metavar="FILE", help="Certificates to trust.")
-]
-Insecure = Annotated[
-    bool, typer.Option("--insecure", help="Do not verify the server's certificate.")
 ]
 ReadHeaders = Annotated[
     bool,
@@ -75,24 +60,11 @@ def opened(
     Raises:
         ToolError: what ``kvpool.pool.open_pool`` raises; UsageError for an unreadable file.
     """
+    from aibrixctl.redis_access import redis_password
     from kvpool.pool import open_pool
 
     password = redis_password(password_file, option)
     return open_pool(url, password=password, ca_file=ca_file, insecure=insecure)
-
-
-def redis_password(file: str | None, option: str = "--password-file") -> str | None:
-    """Return the password of a file or of AIBRIXCTL_REDIS_PASSWORD; it is printed nowhere.
-
-    Raises:
-        UsageError: the file can't be read, or holds nothing.
-    """
-    from aibrixctl.config import SECRET
-    from aibrixctl.secret import hide, read_secret
-
-    password = read_secret(option, file) or os.environ.get(SECRET)
-    hide(password or "")
-    return password
 
 
 def selection(

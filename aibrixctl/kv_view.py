@@ -162,10 +162,9 @@ def _histograms(stats: "PoolStats") -> "Table":
         if histogram.without < stats.entries:
             unknown = f"{histogram.without:,} unknown" if histogram.without else ""
             table.add_row(title, *_counts(histogram), unknown)
-    if stats.expires.without == stats.entries:
-        table.add_row("expire in", *("·" for _ in _BINS), "all never")
-    else:
-        table.add_row("expire in", *_counts(stats.expires), f"{stats.expires.without:,} never")
+    lasting = "all" if stats.expires.without == stats.entries else f"{stats.expires.without:,}"
+    fate = "when evicted" if stats.facts.evicts_lasting else "never"
+    table.add_row("expire in", *_counts(stats.expires), f"{lasting} {fate}")
     return table
 
 
@@ -241,19 +240,24 @@ def _table(*heads: str, right: Sequence[str] = ()) -> "Table":
     return table
 
 
-def draw_entry(console: "Console", entry: "Entry", details: "Details") -> None:
-    """Print one entry, a fact a line."""
+def draw_entry(
+    console: "Console", entry: "Entry", details: "Details", *, may_be_evicted: bool
+) -> None:
+    """Print one entry, a fact a line; ``may_be_evicted`` also where it has no expiry."""
     import time
 
     now_s = time.time()
     console.print(entry.key, style="bold", soft_wrap=True)
-    for name, text in _facts_of(entry, details, now_s):
+    for name, text in _facts_of(entry, details, now_s, may_be_evicted):
         console.print(f"{name:<10} {text}", soft_wrap=True)
     for fault in details.faults:
         console.print(f"fault      {fault}", soft_wrap=True)
 
 
-def _facts_of(entry: "Entry", details: "Details", now_s: float) -> list[tuple[str, str]]:
+def _facts_of(
+    entry: "Entry", details: "Details", now_s: float, may_be_evicted: bool
+) -> list[tuple[str, str]]:
+    lasting = "at no set time; evicted by the store" if may_be_evicted else "never"
     rank = "" if entry.worker_id is None else f"{entry.worker_id}, of {entry.world_size} from 0"
     layers = "" if entry.layers is None else f"{entry.layers[0]} to {entry.layers[1]}"
     tags = ", ".join(f"{name}={value}" for name, value in entry.tags)
@@ -270,7 +274,7 @@ def _facts_of(entry: "Entry", details: "Details", now_s: float) -> list[tuple[st
         *_header_facts(entry),
         ("stored", _moment(entry.stored_s, now_s)),
         ("last used", _moment(entry.accessed_s, now_s)),
-        ("expires", _moment(entry.expires_s, now_s) or "never"),
+        ("expires", _moment(entry.expires_s, now_s) or lasting),
         ("node", entry.node or ""),
         ("key by", details.key_builder or ""),
         ("sha256", details.sha256 or ""),

@@ -18,7 +18,7 @@ Deployments = Annotated[
     list[str] | None,
     typer.Option(
         "--deployment",
-        metavar="TYPE=[NS/]NAME,…",
+        metavar="TYPE=[NAMESPACE/]NAME,…",
         help="What runs a type, where it is not named like the type. Repeatable.",
     ),
 ]

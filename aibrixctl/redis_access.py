@@ -32,15 +32,19 @@ def is_redis(text: str) -> bool:
     return text.startswith(("redis://", "rediss://"))
 
 
-def redis_password(password_file: str | None) -> str | None:
+def redis_password(password_file: str | None, option: str = "--password-file") -> str | None:
     """Return the password from the file, else from the environment; it is kept out of output.
+
+    Args:
+        password_file: a file, or - for standard input.
+        option: that named it.
 
     Raises:
         UsageError: the file can't be read or holds nothing.
     """
     from aibrixctl.secret import hide, read_secret
 
-    password = read_secret("--password-file", password_file) or os.environ.get(SECRET)
+    password = read_secret(option, password_file) or os.environ.get(SECRET)
     hide(password or "")
     return password
 

@@ -19,9 +19,8 @@ ALLOW_MISSING = typer.Option(
 )
 DEPLOYMENT = typer.Option(
     "--deployment",
-    metavar="NAME",
-    help="AIBrix's deployment, or namespace/deployment; by default the one that was measured, else "
-    "the table's target.",
+    metavar="[NAMESPACE/]NAME",
+    help="AIBrix's deployment; by default the one that was measured, else the table's target.",
 )
 
 

@@ -107,6 +107,10 @@ class Reporter:
         else:
             print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place for stderr
 
+    def ask(self, text: str) -> None:
+        """Print a question and stay on its line."""
+        print(redact(text), end="", file=sys.stderr, flush=True)  # noqa: T201
+
     def say(self, text: str) -> None:
         """Print a line unless quiet."""
         if not self.quiet:

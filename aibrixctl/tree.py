@@ -129,6 +129,10 @@ TREE = Branch(
             },
         ),
         "demo": Leaf("demo:demo", "Profile two GPU types, plan a mix, write a report."),
+        "rbac": Branch(
+            "Give a service account the rights that commands need in a cluster.",
+            {"print": Leaf("rbac:print_", "Print roles and bindings, for kubectl apply.")},
+        ),
         "config": Branch(
             "See the configuration.",
             {"show": Leaf("config:show_config", "Show the values in force and their origin.")},

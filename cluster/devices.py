@@ -14,6 +14,7 @@ PRODUCT_LABELS = (
     "node.kubernetes.io/npu.chip.name",
     "cloud.google.com/gke-accelerator",
     "machine.cluster.vke.volcengine.com/gpu-name",
+    "accelerator",
 )
 """Where NVIDIA's, AMD's and Ascend's node labellers, and clouds, say what a node's GPUs are."""
 _WHOLE_DEVICE = re.compile(r"(nvidia|amd)\.com/gpu|huawei\.com/(Ascend\w+|npu)")

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.api import Api, Object
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, ClusterUsageError
 from cluster.kinds import CONFIG_MAP
+from cluster.objects import split_name
 
 URL = "k8s:configmap/"
 """``k8s:configmap/NAME`` or ``k8s:configmap/NAMESPACE/NAME`` in place of a file's name."""
@@ -72,6 +73,22 @@ def fetch(api: Api, name: str, namespace: str | None = None) -> bytes | None:
     return data
 
 
+def parse_url(url: str, option: str) -> tuple[str | None, str]:
+    """Return the namespace, where one is given, and the name of the document that a URL means.
+
+    Raises:
+        ClusterUsageError: it is no ``k8s:configmap/[NAMESPACE/]NAME``; names the option.
+    """
+    named = split_name(url.removeprefix(URL)) if url.startswith(URL) else None
+    if named is None:
+        raise ClusterUsageError(
+            "cluster.document_url",
+            f"{option} is {url!r}; expected {URL}[NAMESPACE/]NAME",
+            target=option,
+        )
+    return named
+
+
 def deliver(url: str, data: bytes, environment: Mapping[str, str] = os.environ) -> None:
     """Write a document where a ``k8s:configmap/`` URL says, in the cluster that we reach.
 
@@ -83,18 +100,24 @@ def deliver(url: str, data: bytes, environment: Mapping[str, str] = os.environ) 
     from cluster.access import connect
     from cluster.transport import PATIENT
 
-    namespace, _, name = url.removeprefix(URL).rpartition("/")
-    job, uid, run = (environment.get(variable) for variable in (JOB_NAME, JOB_UID, RUN))
-    owners = [{"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": uid}]
+    namespace, name = parse_url(url, "--output-file")
+    run = environment.get(RUN)
     with connect(limits=PATIENT) as api:
         store(
             api,
             name,
             data,
-            namespace=namespace or None,
+            namespace=namespace,
             labels={RUN_LABEL: run} if run else {},
-            owners=owners if job and uid else (),
+            owners=owners(environment),
         )
+
+
+def owners(environment: Mapping[str, str] = os.environ) -> list[Object]:
+    """Return the Job that we run in, as the owner of what we make; nothing outside of one."""
+    job, uid = environment.get(JOB_NAME), environment.get(JOB_UID)
+    known = {"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": uid}
+    return [known] if job and uid else []
 
 
 def _config_map(metadata: Object, name: str, body: Object) -> Object:

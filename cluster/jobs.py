@@ -12,9 +12,12 @@ from cluster import documents
 from cluster.api import Api, Object
 from cluster.errors import ClusterUnreachableError, ConflictError, ForbiddenError
 from cluster.kinds import CONFIG_MAP, EVENT, JOB, POD
+from cluster.objects import conditions
+from cluster.pods import trouble
+from cluster.rights import WORKER
 from cluster.watch import follow
 
-NAME_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY = "app.kubernetes.io/managed-by"
 CONTAINER = "aibrixctl"
 _KEPT_S = 3600
 """How long a finished Job stays when its caller did not live to remove it."""
@@ -45,7 +48,7 @@ class JobSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     pod: Mapping[str, Any] = field(default_factory=dict)
     container: Mapping[str, Any] = field(default_factory=dict)
-    service_account: str = "aibrixctl-worker"
+    service_account: str = WORKER
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Outcome:
 
 def manifest(spec: JobSpec, namespace: str) -> Object:
     """Return the Job: one try, no restart, ended at its deadline, removed some time later."""
-    labels = {documents.RUN_LABEL: spec.run, NAME_LABEL: "aibrixctl"}
+    labels = {documents.RUN_LABEL: spec.run, MANAGED_BY: "aibrixctl"}
     values = {
         "AIBRIXCTL_OUTPUT": "json",
         "AIBRIXCTL_OUTPUT_FILE": f"{documents.URL}{namespace}/{spec.name}",
@@ -216,9 +219,8 @@ class _Troubles:
         for pod in self._api.list(POD, self._namespace, labels=self._selector):
             job = pod["metadata"].get("labels", {}).get("job-name", "")
             seen.add(job)
-            trouble = pod_trouble(pod)
-            if trouble:
-                found[job] = trouble
+            if said := trouble(pod):
+                found[job] = said
         if missing := set(jobs) - seen:
             found |= self._refusals(missing)
         self.last |= found
@@ -243,25 +245,6 @@ class _Troubles:
             return {}
 
 
-def pod_trouble(pod: Mapping[str, Any]) -> str | None:
-    """Return why a pod does not run or has failed; None when nothing is wrong."""
-    status = pod.get("status", {})
-    if status.get("phase") == "Failed" and status.get("reason"):
-        return f"{status['reason']}: {status.get('message', 'no message')}"
-    for container in status.get("containerStatuses", []):
-        state = container.get("state", {})
-        waiting, ended = state.get("waiting"), state.get("terminated")
-        if waiting and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            return f"{waiting['reason']}: {waiting.get('message', 'no message')}"
-        if ended and ended.get("exitCode"):
-            said = str(ended.get("message", "")).strip()[-500:]
-            return f"exit code {ended['exitCode']}" + (f": {said}" if said else "")
-    for condition in status.get("conditions", []):
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return f"{condition.get('reason')}: {condition.get('message', 'no message')}"
-    return None
-
-
 def _outcome(
     api: Api, namespace: str, job: Object, change: str, troubles: _Troubles
 ) -> Outcome | None:
@@ -269,8 +252,7 @@ def _outcome(
     name = job["metadata"]["name"]
     if change == "DELETED":
         return Outcome(name, None, "the Job was deleted")
-    conditions = job.get("status", {}).get("conditions") or []
-    ended = {c["type"]: c for c in conditions if c.get("status") == "True"}
+    ended = {kind: c for kind, c in conditions(job).items() if c.get("status") == "True"}
     if not ended.keys() & {"Complete", "Failed"}:
         return None
     document = documents.fetch(api, name, namespace)

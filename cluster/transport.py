@@ -3,7 +3,6 @@
 import gc
 import json
 import random
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -55,11 +54,7 @@ class Deed:
 
 
 class Transport:
-    """The connections to one API server.
-
-    Attributes:
-        stop: when set, nothing is tried again.
-    """
+    """The connections to one API server."""
 
     def __init__(self, configuration: Any, limits: Limits):
         from kubernetes.client.rest import RESTClientObject
@@ -70,7 +65,6 @@ class Transport:
         self._limits = limits
         self._pool = RESTClientObject(configuration).pool_manager
         self._answered = False
-        self.stop = threading.Event()
 
     @property
     def host(self) -> str:
@@ -175,7 +169,7 @@ class Transport:
                     or self._gives_up(began_s, delay_s)
                 ):
                     self._unreachable(deed, cause or error)
-            self.stop.wait((after_s or delay_s) * random.uniform(0.75, 1.0))
+            time.sleep((after_s or delay_s) * random.uniform(0.75, 1.0))
             delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
 
     def _once(
@@ -216,7 +210,7 @@ class Transport:
 
     def _gives_up(self, began_s: float, delay_s: float) -> bool:
         patience_s = self._limits.retry_s if self._answered else self._limits.first_s
-        return self.stop.is_set() or time.monotonic() + delay_s > began_s + patience_s
+        return time.monotonic() + delay_s > began_s + patience_s
 
     def _unreachable(self, deed: Deed, error: BaseException) -> NoReturn:
         raise ClusterUnreachableError(

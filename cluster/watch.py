@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cluster.api import Api, Object, Where
-from cluster.errors import ClusterError, ExpiredError
+from cluster.errors import ExpiredError
 from cluster.refusals import watch_error
 from cluster.transport import Deed
 
@@ -70,7 +70,7 @@ def follow(
                 item = watcher.events.get(timeout=_GLANCE_S)
             except queue.Empty:
                 item = None
-            if isinstance(item, ClusterError):
+            if isinstance(item, Exception):
                 raise item
             yield item
     finally:
@@ -82,7 +82,7 @@ class _Watcher(threading.Thread):
 
     def __init__(self, api: Api, kind: "Kind", namespace: Where, labels: str, fields: str):
         super().__init__(name=f"watch {kind.plural}", daemon=True)
-        self.events: queue.Queue[Event | ClusterError | None] = queue.Queue()
+        self.events: queue.Queue[Event | Exception | None] = queue.Queue()
         self._api, self._kind = api, kind
         self._namespace, self._labels, self._fields = namespace, labels, fields
         self._known: dict[str, tuple[str, Object]] = {}
@@ -99,7 +99,7 @@ class _Watcher(threading.Thread):
                     version = self._turn(version or self._list())
                 except ExpiredError:
                     version = None
-        except ClusterError as error:
+        except Exception as error:  # Whoever waits must learn of it, whatever it is.
             self.events.put(error)
 
     def end(self) -> None:
@@ -157,11 +157,11 @@ class _Watcher(threading.Thread):
                 for line in _lines(response):
                     version = self._take(json.loads(line), deed) or version
         except (HTTPError, OSError, ValueError):
-            # Cut off, perhaps inside a line: go on after what was whole.
-            self._ended.wait(_GLANCE_S)
+            pass  # Cut off, perhaps inside a line: go on after what was whole.
         finally:
             with self._lock:
                 self._response = None
+        self._ended.wait(_GLANCE_S)  # Something on the way may end every stream at once.
         return version
 
     def _hold(self, response: "BaseHTTPResponse") -> None:

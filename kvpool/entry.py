@@ -58,7 +58,8 @@ class Entry:
         value_bytes: true length of the value; None where it was not looked up.
         header: decoded; None where there is none, or it was not looked up.
         stored_s, accessed_s, expires_s: seconds since the epoch: when it was written, when last
-            used, when it will vanish. ``expires_s`` None: never, if the backend knows expiry.
+            used, when it will vanish. ``expires_s`` None: at no set time; the store may still
+            evict it (``PoolFacts.evicts_lasting``).
         node, slot: where it lives in a cluster.
         has_data, has_header: the halves that are there, for backends that keep two.
     """
@@ -191,6 +192,11 @@ class PoolFacts:
     nodes: tuple[Node, ...] = ()
     total_slots: int | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def evicts_lasting(self) -> bool:
+        """Tell whether what has no expiry can vanish too; Redis's ``volatile-`` ones spare it."""
+        return bool(self.eviction) and not self.eviction.startswith("volatile-")
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""

@@ -18,6 +18,8 @@ from kvpool.mooncake_keys import identify
 from kvpool.pool import BATCH, Closing, Depth, Verb
 from kvpool.url import PoolUrl
 
+DISK_OF = "disk of "
+"""Precedes, in ``Entry.node``, the segment on whose client's own disk a copy lies."""
 LEASE_S = 5.5
 """A little more than a lease lasts unless the master is told otherwise."""
 _RETRY_S = 0.5
@@ -137,7 +139,10 @@ class MooncakePool(Closing):
         return self._client
 
     def _names(self) -> dict[str, str]:
-        return {segment.endpoint: segment.name for segment in self.master.segments()}
+        """Return what places of copies are called: memory by its endpoint, disks by client."""
+        segments = self.master.segments()
+        disks = {one.client: f"{DISK_OF}{one.name}" for one in segments if one.client}
+        return disks | {one.endpoint: one.name for one in segments}
 
     def _entries(self, keys: Sequence[str], names: Mapping[str, str]) -> Iterable[Entry]:
         found = self.master.replicas(keys)
@@ -155,18 +160,20 @@ def _unaskable(key: str) -> str:
 
 
 def _entry(key: str, replicas: Replicas, names: Mapping[str, str]) -> Entry:
-    where = ", ".join(names.get(endpoint, endpoint) for endpoint in replicas.endpoints)
+    places = [names.get(endpoint, endpoint) for endpoint in replicas.endpoints]
+    places += [names.get(client, f"{DISK_OF}{client}") for client in replicas.local_disks]
+    where = ", ".join([*places, *(["disk"] if replicas.on_disk else [])])
     about = identify(key)
     if replicas.error or replicas.bytes is None:
         reason = f"no copy is complete: {replicas.error or 'being written'}"
         return Entry(key, "orphan", 0, reason, node=where or None, **about)
-    copies = len(replicas.endpoints) + replicas.on_disk
+    copies = len(replicas.endpoints) + replicas.on_disk + len(replicas.local_disks)
     return Entry(
         key,
         "whole",
         replicas.bytes * copies,
         value_bytes=replicas.bytes,
-        node=where or ("disk" if replicas.on_disk else None),
+        node=where or None,
         **about,
     )
 

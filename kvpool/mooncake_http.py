@@ -32,6 +32,7 @@ class Segment:
         endpoint: where its data is reached, as replicas name it.
         status: ``OK``, ``DRAINING``, ``DRAINED``, ...
         used_bytes, capacity_bytes: None while it is being drained: the master then counts neither.
+        client: id of the client that lends it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Segment:
     status: str
     used_bytes: int | None
     capacity_bytes: int | None
+    client: str = ""
 
     @property
     def free_bytes(self) -> int:
@@ -56,13 +58,15 @@ class Replicas:
     Attributes:
         bytes: of one copy; None where no copy is complete.
         endpoints: of the segments whose memory holds one.
-        on_disk: copies on disks and NVMe-oF.
+        on_disk: copies on shared disks and NVMe-oF.
+        local_disks: ids of the clients on whose own disk there is one.
         error: why the master names none, e.g. ``OBJECT_NOT_FOUND``.
     """
 
     bytes: int | None
     endpoints: tuple[str, ...] = ()
     on_disk: int = 0
+    local_disks: tuple[str, ...] = ()
     error: str = ""
 
 
@@ -265,25 +269,25 @@ def _segment(item: Mapping[str, Any]) -> Segment:
         status=status,
         used_bytes=int(item["allocator_used_bytes"]) if counted else None,
         capacity_bytes=int(item["size_bytes"]),
+        client=str(item.get("client_id", "")),
     )
 
 
 def _replicas(found: Mapping[str, Any]) -> Replicas:
-    in_memory = found.get("values") or []
-    elsewhere = [
-        copy
-        for kind in ("disk_values", "local_disk_values", "nof_values")
-        for copy in found.get(kind) or []
-    ]
+    in_memory, shared, local = (
+        [copy for kind in kinds for copy in found.get(kind) or []]
+        for kinds in (("values",), ("disk_values", "nof_values"), ("local_disk_values",))
+    )
     sizes = [
         int(copy[name])
-        for copy in (*in_memory, *elsewhere)
+        for copy in (*in_memory, *shared, *local)
         for name in ("size_", "object_size")
         if name in copy
     ]
     return Replicas(
         bytes=sizes[0] if sizes else None,
         endpoints=tuple(str(copy["transport_endpoint_"]) for copy in in_memory),
-        on_disk=len(elsewhere),
+        on_disk=len(shared),
+        local_disks=tuple(str(copy.get("client_id", "")) for copy in local),
         error="" if found["ok"] else str(found["error"]),
     )

@@ -189,7 +189,7 @@ def open_pool(
         case "vineyard":
             from kvpool.vineyard import VineyardPool
 
-            return VineyardPool(place)
+            return VineyardPool(place, timeout_s)
     raise UnsupportedError("kv.scheme", f"no backend for {place.scheme} yet", target=str(place))
 
 

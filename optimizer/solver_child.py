@@ -4,27 +4,14 @@ Started by :mod:`optimizer.solver` as ``python -m optimizer.solver_child FD PARE
 """
 
 import contextlib
-import os
 import sys
 from multiprocessing.connection import Connection
 
+from accelerators.children import end_with
 from optimizer.milp import solve
 from optimizer.model import Incumbent
 from optimizer.schedule.model import ScheduleModel, ScheduleSolution
 from optimizer.schedule.solve import solve as solve_schedule
-
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with(parent: int) -> None:
-    """Ask Linux to kill this process when its parent ends, however that happens."""
-    import ctypes
-    import signal
-
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def serve(pipe: Connection) -> None:
@@ -52,7 +39,7 @@ def main(arguments: list[str]) -> None:
     import highspy  # noqa: F401 - loaded while the parent reads its input
     import pulp  # noqa: F401
 
-    _die_with(int(arguments[1]))
+    end_with(int(arguments[1]))
     with contextlib.suppress(BrokenPipeError):
         serve(Connection(int(arguments[0])))
 

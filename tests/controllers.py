@@ -68,8 +68,9 @@ def _scale(api: Api, scaler: Object) -> None:
     """Keep a workload within the bounds, as AIBrix does: one at 0 stays there unless min is 0."""
     spec = scaler["spec"]
     name = spec["scaleTargetRef"]["name"]
-    now = api.get(DEPLOYMENT, name)["spec"]["replicas"]
+    kind = STORM_SERVICE if spec["scaleTargetRef"]["kind"] == STORM_SERVICE.kind else DEPLOYMENT
+    now = api.get(kind, name)["spec"]["replicas"]
     low, high = spec.get("minReplicas", 1), spec["maxReplicas"]
     wanted = now if now == 0 else min(max(now, low), high)
     if wanted != now:
-        api.patch(DEPLOYMENT, name, {"spec": {"replicas": wanted}})
+        api.patch(kind, name, {"spec": {"replicas": wanted}})

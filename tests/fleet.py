@@ -1,7 +1,7 @@
 """Nodes, pods and workloads as a cluster has them, written to a real API server by hand."""
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,13 +39,15 @@ def write_node(
     label: str = "nvidia.com/gpu.product",
     resource: str = "nvidia.com/gpu",
     cordoned: bool = False,
+    taints: Sequence[Mapping[str, str]] = (),
     ready: str | None = "True",
     healthy: str | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> None:
     labels = dict(labels or {}) | ({} if product is None else {label: product})
     head = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
-    api.create(head | {"spec": {"unschedulable": True} if cordoned else {}})
+    spec: Object = {"unschedulable": True} if cordoned else {}
+    api.create(head | {"spec": spec | ({"taints": list(taints)} if taints else {})})
     conditions = [
         {"type": kind, "status": status, "reason": reason}
         for kind, status, reason in (

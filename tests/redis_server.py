@@ -30,7 +30,12 @@ class Server:
 
 @contextmanager
 def redis_server(
-    folder: Path, password: str | None = None, *, tls: Path | None = None, more: Sequence[str] = ()
+    folder: Path,
+    password: str | None = None,
+    *,
+    tls: Path | None = None,
+    more: Sequence[str] = (),
+    program: str = "redis-server",
 ) -> Iterator[Server]:
     """Run a server for the block; it keeps nothing on disk.
 
@@ -50,7 +55,7 @@ def redis_server(
     config = folder / "redis.conf"
     config.write_text("\n".join(lines) + "\n")
     process = subprocess.Popen(
-        ["redis-server", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [program, str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         _wait(process, port)
@@ -78,4 +83,4 @@ def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
                 return
         except ConnectionRefusedError:
             time.sleep(0.01)
-    raise AssertionError(f"redis-server did not start (exit {process.poll()})")
+    raise AssertionError(f"the server did not start (exit {process.poll()})")

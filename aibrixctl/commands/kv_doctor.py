@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aibrixctl.command import command, session
+from aibrixctl.doctor_verdict import verdict
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.kube_options import Context, Kubeconfig, LongNamespace
 from aibrixctl.kv_k8s import PREFIX, Target, way_in
-from aibrixctl.kv_options import CaFile, Insecure, PasswordFile, ReadHeaders
+from aibrixctl.kv_options import ReadHeaders
+from aibrixctl.redis_access import PasswordFile
 from aibrixctl.result import Problem, Result, Status
+from aibrixctl.shared_options import CaFile, Insecure
 from aibrixctl.signals import StopFlag, interruptible
 
 if TYPE_CHECKING:
@@ -106,8 +109,8 @@ def doctor(
         str | None,
         typer.Option(
             "--redis",
-            metavar="URL",
-            help="With k8s: the pool's Redis as it is reached from here, redis://HOST:PORT/DB.",
+            metavar="redis://[USER@]HOST[:PORT][/DB]",
+            help="With k8s: the pool's Redis as it is reached from here.",
         ),
     ] = None,
     namespace: LongNamespace = None,
@@ -177,6 +180,7 @@ def _refuse_odd(
     *, in_cluster: bool, repair: bool, dry_run: bool, k8s_only: "dict[str, str | None]"
 ) -> None:
     """Refuse options that would have no effect."""
+    from aibrixctl.kube_options import refuse_unused
     from kvpool.errors import KvPoolUsageError
 
     if dry_run and not repair:
@@ -191,13 +195,8 @@ def _refuse_odd(
             "--repair removes halves of entries, and a slot map holds no entries",
             hint="leave --repair out; each finding says what to do",
         )
-    given = [name for name, value in k8s_only.items() if value is not None]
-    if given and not in_cluster:
-        raise KvPoolUsageError(
-            "kv.doctor.k8s_only",
-            f"{', '.join(given)} is for pools in a cluster, and this one is named by its URL",
-            hint="write k8s:NAME for a KVCache resource",
-        )
+    if not in_cluster:
+        refuse_unused(k8s_only, hint="write k8s:NAME for a KVCache resource")
 
 
 def _in_cluster(target: Target, options: "Options") -> Result:
@@ -270,28 +269,8 @@ def _result(outcome: _Outcome, stop: StopFlag, hints: "Mapping[str, str] | None"
 def _verdict(
     url: str, report: "Report", stop: StopFlag, hints: "Mapping[str, str]"
 ) -> tuple[Status, ExitCode, tuple[Problem, ...]]:
-    """Return what the findings mean for a script: faults weigh more than open checks."""
+    """Return what the findings mean for a script; one that was stopped has no verdict."""
     if not report.complete:
         stopped = Problem("interrupted", "stopped before the whole pool was examined", url)
         return "partial", stop.exit_code, (stopped,)
-    problems = [
-        Problem(
-            "kv.doctor.unchecked",
-            f"{', '.join(codes)} could not be checked: {reason}",
-            url,
-            hints.get(reason, ""),
-        )
-        for reason, codes in _by_reason(report).items()
-    ]
-    if report.faults:
-        return ("partial" if problems else "success"), ExitCode.FAULTS_FOUND, tuple(problems)
-    if problems:
-        return "partial", ExitCode.PARTIAL, tuple(problems)
-    return "success", ExitCode.OK, ()
-
-
-def _by_reason(report: "Report") -> dict[str, list[str]]:
-    codes: dict[str, list[str]] = {}
-    for check in report.undecided:
-        codes.setdefault(check.reason, []).append(check.code)
-    return codes
+    return verdict(report, "kv.doctor.unchecked", url, hints)

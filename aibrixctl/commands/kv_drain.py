@@ -1,5 +1,6 @@
 """``aibrixctl kv drain``: empty a segment of a Mooncake store, and notice when that hangs."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -86,7 +87,8 @@ def drain(
 
     The store waits for ever for what it can't move: objects that readers hold a lease on, that are
     pinned, or of which the target has a copy. Those are named, and the command ends with exit
-    code 3. A signal ends the waiting; the drain goes on, and --job follows it again.
+    code 3; at a terminal it asks whether to cancel the drain. A signal ends the waiting; the drain
+    goes on, and --job follows it again.
     """
     from aibrixctl.kv_drain_result import drain_result
     from aibrixctl.kv_options import opened
@@ -114,7 +116,7 @@ def drain(
         if not follow:
             return drain_result(pool, plan, Drained(end_of(started), started), stop)
         done, failure = _follow(store, started, plan, to or [], stall_after_s, stop)
-        if done.end == "stalled" and cancel_stalled:
+        if done.end == "stalled" and (cancel_stalled or _wants_cancel(done, stop)):
             done, failure = _cancel(store, done, stop)
     return drain_result(pool, plan, done, stop, failure)
 
@@ -221,6 +223,18 @@ def _follow(
         except KvPoolError as error:
             return Drained("lost", last, time.monotonic() - started_s), error
     return done, None
+
+
+def _wants_cancel(done: "Drained", stop: StopFlag) -> bool:
+    """Show a person what blocks a drain, and ask whether to give it up."""
+    from aibrixctl.kv_drain_view import draw_stalled
+    from aibrixctl.prompt import agrees, can_ask
+    from aibrixctl.terminal import console
+
+    if not (done.can_be_canceled and can_ask()) or stop.is_set():
+        return False
+    draw_stalled(console(sys.stderr), done)
+    return agrees("Cancel the drain, so that the segment serves again?", stop)
 
 
 def _cancel(store: "MooncakePool", done: "Drained", stop: StopFlag) -> "_Outcome":

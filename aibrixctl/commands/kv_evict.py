@@ -6,17 +6,10 @@ import typer
 
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
-from aibrixctl.kv_options import (
-    CaFile,
-    Insecure,
-    MinSize,
-    Models,
-    OlderThan,
-    PasswordFile,
-    PoolArgument,
-    Tags,
-)
+from aibrixctl.kv_options import MinSize, Models, OlderThan, PoolArgument, Tags
+from aibrixctl.redis_access import PasswordFile
 from aibrixctl.result import Problem, Result
+from aibrixctl.shared_options import CaFile, Insecure
 from aibrixctl.signals import StopFlag, interruptible
 
 if TYPE_CHECKING:

@@ -7,18 +7,10 @@ import typer
 from aibrixctl.choices import one_of
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
-from aibrixctl.kv_options import (
-    CaFile,
-    Insecure,
-    MinSize,
-    Models,
-    OlderThan,
-    PasswordFile,
-    PoolArgument,
-    ReadHeaders,
-    Tags,
-)
+from aibrixctl.kv_options import MinSize, Models, OlderThan, PoolArgument, ReadHeaders, Tags
+from aibrixctl.redis_access import PasswordFile
 from aibrixctl.result import Problem, Result
+from aibrixctl.shared_options import CaFile, Insecure
 from aibrixctl.signals import interruptible
 
 if TYPE_CHECKING:
@@ -171,12 +163,13 @@ def show(
             problem = Problem("interrupted", "stopped before the key was found", pool)
             return Result(None, status="error", exit_code=stop.exit_code, errors=(problem,))
         details = details_of(place, entry)
+        may_be_evicted = place.describe().evicts_lasting
     document = {"url": pool, "entry": entry.to_json(), **details.to_json()}
 
     def view(console: "Console", wide: bool) -> None:
         from aibrixctl.kv_view import draw_entry
 
-        draw_entry(console, entry, details)
+        draw_entry(console, entry, details, may_be_evicted=may_be_evicted)
 
     return Result(document, rows=[_flat(entry, details.to_json())], record="entry", view=view)
 

@@ -9,8 +9,10 @@ import typer
 from aibrixctl.choices import one_of
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
-from aibrixctl.kv_options import CaFile, Insecure, Models, PasswordFile
+from aibrixctl.kv_options import Models
+from aibrixctl.redis_access import PasswordFile
 from aibrixctl.result import Problem, Result
+from aibrixctl.shared_options import CaFile, Insecure
 from aibrixctl.signals import StopFlag, interruptible
 
 if TYPE_CHECKING:
@@ -143,7 +145,6 @@ def migrate(
             options,
             source_access=accesses[0],
             target_access=accesses[1],
-            create=not dry_run,
         ) as migration,
     ):
         if dry_run:

@@ -6,7 +6,7 @@ import typer
 
 from aibrixctl.command import command
 from aibrixctl.kube_options import AllNamespaces, Context, Kubeconfig, Namespace
-from aibrixctl.kv_options import PasswordFile
+from aibrixctl.redis_access import PasswordFile
 from aibrixctl.result import Problem, Result
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def pools(
     """
     from aibrixctl import quantities
     from aibrixctl.kube_options import access
-    from aibrixctl.kv_options import redis_password
+    from aibrixctl.redis_access import redis_password
     from cluster.access import connect
     from cluster.api import ALL
     from kvpool.k8s.discovery import list_pools

@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING
 
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
-from aibrixctl.kv_options import CaFile, Insecure, PasswordFile, PoolArgument, ReadHeaders
+from aibrixctl.kv_options import PoolArgument, ReadHeaders
+from aibrixctl.redis_access import PasswordFile
 from aibrixctl.result import Problem, Result
+from aibrixctl.shared_options import CaFile, Insecure
 from aibrixctl.signals import interruptible
 
 if TYPE_CHECKING:

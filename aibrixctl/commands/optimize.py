@@ -9,6 +9,19 @@ from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.kube_options import Context, Kubeconfig, Namespace
 from aibrixctl.plan_cluster import Deployments
+from aibrixctl.plan_options import (
+    PROFILES,
+    Available,
+    Budget,
+    Cost,
+    Gap,
+    Headroom,
+    Maximum,
+    Minimum,
+    WorkloadFormat,
+    limits_of,
+    out_of_range_of,
+)
 from aibrixctl.redis_access import Model, PasswordFile
 from aibrixctl.result import Problem as Message
 from aibrixctl.result import Result
@@ -18,7 +31,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aibrixctl.plan_inputs import RedisChoice
-    from optimizer.limits import Limits
     from optimizer.plan import Plan
     from optimizer.problem import Problem
 
@@ -52,14 +64,7 @@ def plan(
         list[str] | None,
         typer.Argument(metavar="TABLE", help="More tables, as if each had --profiles."),
     ] = None,
-    profiles: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--profiles",
-            metavar="FILE|DIR|redis://…",
-            help="Throughput table, folder of *.table.json, or AIBrix's Redis. Repeatable.",
-        ),
-    ] = None,
+    profiles: Annotated[list[str] | None, PROFILES] = None,
     problem: Annotated[
         str | None,
         typer.Option("--problem", metavar="FILE", help="Mélange configuration, in place of both."),
@@ -72,10 +77,7 @@ def plan(
             help="Trace or histogram, or the Redis of AIBrix's gateway.",
         ),
     ] = None,
-    workload_format: Annotated[
-        str | None,
-        typer.Option("--workload-format", metavar="NAME", help="Read the workload as this format."),
-    ] = None,
+    workload_format: WorkloadFormat = None,
     model: Model = None,
     window: Annotated[
         str | None,
@@ -85,24 +87,10 @@ def plan(
     rate: Annotated[
         float | None, typer.Option("--rate", help="Requests/s, in place of the workload's own.")
     ] = None,
-    available: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--available", metavar="NAME=GPUS,…", help="GPUs there are of a type or accelerator."
-        ),
-    ] = None,
-    minimum: Annotated[
-        list[str] | None, typer.Option("--min", metavar="NAME=N,…", help="At least N replicas.")
-    ] = None,
-    maximum: Annotated[
-        list[str] | None, typer.Option("--max", metavar="NAME=N,…", help="At most N replicas.")
-    ] = None,
-    headroom: Annotated[
-        str,
-        typer.Option(
-            "--headroom", metavar="SHARE", help="Share of every replica's throughput to keep free."
-        ),
-    ] = "0%",
+    available: Available = None,
+    minimum: Minimum = None,
+    maximum: Maximum = None,
+    headroom: Headroom = "0%",
     slo: Annotated[
         list[str] | None,
         typer.Option(
@@ -111,13 +99,8 @@ def plan(
             help="Refuse tables that were measured under another SLO. Repeatable.",
         ),
     ] = None,
-    budget: Annotated[
-        float | None, typer.Option("--budget", metavar="USD", help="Most dollars per hour.")
-    ] = None,
-    cost: Annotated[
-        list[str] | None,
-        typer.Option("--cost", metavar="NAME=USD,…", help="Dollars per hour of one replica."),
-    ] = None,
+    budget: Budget = None,
+    cost: Cost = None,
     current: Annotated[
         list[str] | None,
         typer.Option(
@@ -146,12 +129,7 @@ def plan(
             "--time-limit", metavar="TIME", help="For solving; the best plan so far is kept."
         ),
     ] = "30s",
-    gap: Annotated[
-        str,
-        typer.Option(
-            "--gap", metavar="SHARE", help="Stop when proven within this share of the cheapest."
-        ),
-    ] = "0.1%",
+    gap: Gap = "0.1%",
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE", help="Write the plan there.")
     ] = None,
@@ -165,7 +143,8 @@ def plan(
     With --current k8s a type is the Deployment that its table was measured on, else the one (or the
     StormService) of its name, and available are
     the GPUs that nodes of a type offer, less what pods of others request; nodes that are cordoned,
-    not ready or faulty (AcceleratorHealthy=False) do not count. --available wins over these.
+    not ready, or that `diagnose cluster` found sick (AcceleratorHealthy) do not count. --available
+    wins over these.
 
     A workload redis://[USER@]HOST[:PORT][/DB] is what AIBrix's gateway saw in the last minutes,
     with AIBRIX_GPU_OPTIMIZER_TRACING_FLAG=true; profiles there are AIBrix's own. The password
@@ -176,7 +155,7 @@ def plan(
     from accelerators.errors import ToolError, UsageError
     from aibrixctl import quantities
     from aibrixctl.assignments import whole_numbers
-    from aibrixctl.kube_options import access
+    from aibrixctl.kube_options import access, refuse_unused
     from aibrixctl.plan_cluster import assigned, from_cluster, noted, read_cluster
     from aibrixctl.plan_cluster_view import cluster_lines
     from aibrixctl.plan_inputs import RedisChoice
@@ -194,8 +173,9 @@ def plan(
         raise UsageError("option.time_limit", "--time-limit is 0; expected more than 0")
     from_k8s = from_cluster(current)
     named = assigned("--deployment", deployment)
-    if named and not from_k8s:
-        raise UsageError("option.deployment", "--deployment needs --current k8s")
+    if not from_k8s:
+        reach = {"--namespace": namespace, "--context": context, "--kubeconfig": kubeconfig}
+        refuse_unused({"--deployment": named, **reach}, hint="add --current k8s")
     running = {} if from_k8s else whole_numbers("--current", current)
     limits = limits_of(headroom, available, minimum, maximum, budget)
     tables = [*(profiles or ()), *(more_profiles or ())]
@@ -240,27 +220,6 @@ def plan(
     return _result(found, stop.exit_code if stop.is_set() else ExitCode.OK, share)
 
 
-def limits_of(
-    headroom: str,
-    available: list[str] | None,
-    minimum: list[str] | None,
-    maximum: list[str] | None,
-    budget: float | None,
-) -> "Limits":
-    """Return the limits that the options of a plan set."""
-    from aibrixctl import quantities
-    from aibrixctl.assignments import whole_numbers
-    from optimizer.limits import Limits
-
-    return Limits(
-        headroom=quantities.fraction("--headroom", headroom),
-        available=whole_numbers("--available", available),
-        minimum=whole_numbers("--min", minimum),
-        maximum=whole_numbers("--max", maximum),
-        budget_usd_per_hour=budget,
-    )
-
-
 def _problem(
     problem: str | None,
     tables: list[str],
@@ -275,11 +234,7 @@ def _problem(
     from accelerators.errors import UsageError
     from aibrixctl.assignments import numbers
 
-    if out_of_range not in ("refuse", "extrapolate", "drop"):
-        raise UsageError(
-            "option.out_of_range",
-            f"--out-of-range is {out_of_range!r}; expected refuse, extrapolate or drop",
-        )
+    beyond = out_of_range_of(out_of_range)
     if problem is not None:
         given = [
             name
@@ -314,7 +269,7 @@ def _problem(
     return build(
         sources,
         load_workload(workload, choice, format_name=workload_format, request_rate=rate),
-        out_of_range=out_of_range,  # type: ignore[arg-type]
+        out_of_range=beyond,
         costs=numbers("--cost", cost),
         expected_slos=parse_slos(slo),
     )

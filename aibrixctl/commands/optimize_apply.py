@@ -7,10 +7,10 @@ import typer
 
 from aibrixctl.choices import one_of
 from aibrixctl.command import command, session
-from aibrixctl.confirm import Yes
 from aibrixctl.exit_codes import OF_KIND, ExitCode
 from aibrixctl.kube_options import Context, DryRun, Kubeconfig, Namespace
 from aibrixctl.plan_cluster import Deployments
+from aibrixctl.prompt import Yes
 from aibrixctl.result import Problem, Result
 from aibrixctl.signals import StopFlag, interruptible
 
@@ -100,7 +100,7 @@ def apply(
             draft = _draft(api, path, target, deployment)
             if not draft.steps:
                 return _drafted(draft)
-            ending = _asked(draft, yes=yes)
+            ending = _asked(draft, stop, yes=yes)
             return ending or _begin(api, path, opened, draft, patience, stop)
 
 
@@ -116,14 +116,14 @@ def _draft(api: "Api", path: str, target: str, deployment: list[str] | None) -> 
     return draft(api, plan, target, named)  # type: ignore[arg-type]
 
 
-def _asked(draft: "Draft", *, yes: bool) -> Result | None:
+def _asked(draft: "Draft", stop: StopFlag, *, yes: bool) -> Result | None:
     """Show the difference and ask; return the result that ends the command, if it ends here."""
-    from aibrixctl.confirm import confirmed
+    from aibrixctl.prompt import confirmed
     from aibrixctl.rollout_view import draft_lines
 
     for line in draft_lines(draft):
         session().reporter.say(line)
-    answer = confirmed(f"change {len(draft.steps)} objects at {draft.host}?", yes=yes)
+    answer = confirmed(f"change {len(draft.steps)} objects at {draft.host}?", stop, yes=yes)
     if answer:
         return None
     if answer is None:
@@ -132,7 +132,8 @@ def _asked(draft: "Draft", *, yes: bool) -> Result | None:
         )
         return _drafted(draft, code=ExitCode.USAGE, errors=(problem,))
     problem = Problem("rollout.declined", "nothing was changed")
-    return _drafted(draft, code=ExitCode.FAILURE, errors=(problem,))
+    code = stop.exit_code if stop.is_set() else ExitCode.FAILURE
+    return _drafted(draft, code=code, errors=(problem,))
 
 
 def _drafted(

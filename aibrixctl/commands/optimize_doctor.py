@@ -5,17 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aibrixctl.command import command, session
-from aibrixctl.exit_codes import ExitCode
+from aibrixctl.doctor_verdict import verdict
 from aibrixctl.kube_options import Context, Kubeconfig, Namespace
-from aibrixctl.result import Problem, Result, Status
+from aibrixctl.redis_access import PasswordFile
+from aibrixctl.result import Result
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from optimizer.doctor.facts import Facts
     from optimizer.doctor.finding import Report
-
-_IN_CLUSTER = "redis://aibrix-redis-master.{system}:6379"
 
 
 @command(
@@ -58,14 +57,7 @@ def doctor(
         str,
         typer.Option("--aibrix-namespace", metavar="NAME", help="Where AIBrix itself runs."),
     ] = "aibrix-system",
-    password_file: Annotated[
-        str | None,
-        typer.Option(
-            "--password-file",
-            metavar="FILE",
-            help="File with the Redis password; - is standard input.",
-        ),
-    ] = None,
+    password_file: PasswordFile = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -99,23 +91,21 @@ def doctor(
 
 def _with_redis(facts: "Facts", url: str | None, system: str, password_file: str | None) -> "Facts":
     """Return the facts with what Redis holds, or with the reason why that is not known."""
-    import os
     from dataclasses import replace
 
     from accelerators.errors import UnreachableError
-    from aibrixctl.config import SECRET
-    from aibrixctl.secret import hide, read_secret
+    from aibrixctl.redis_access import open_redis, redis_password
     from cluster.access import in_cluster
     from optimizer.doctor.gather import read_redis
-    from profiler.interop.aibrix_redis import connected
+    from profiler.in_cluster.redis import NAME, PORT, RedisService
 
-    password = read_secret("--password-file", password_file) or os.environ.get(SECRET)
-    hide(password or "")
-    url = url or (_IN_CLUSTER.format(system=system) if in_cluster() else None)
+    password = redis_password(password_file)
+    if url is None and in_cluster():
+        url = RedisService(system, NAME, PORT).url
     if url is None:
         return replace(facts, missing={**facts.missing, "redis": "no --redis was given"})
     try:
-        with connected(url, password) as client:
+        with open_redis(url, password) as client:
             return replace(facts, redis=read_redis(client))
     except UnreachableError as error:
         session().reporter.detail(error.hint)
@@ -126,11 +116,19 @@ def _result(place: str, facts: "Facts", report: "Report") -> Result:
     document = {"place": place, "models": list(facts.models), **report.to_json()}
 
     def view(console: "Console", wide: bool) -> None:
-        from aibrixctl.doctor_view import draw_report
+        from aibrixctl.doctor_view import draw_checks, draw_finding, summary
 
-        draw_report(console, f"{place}: {', '.join(facts.models)}", report, wide=wide)
+        console.print(f"{place}: {', '.join(facts.models)}", style="bold", soft_wrap=True)
+        for finding in report.findings:
+            console.print()
+            draw_finding(console, finding.hazard, finding.evidence)
+        if report.findings:
+            console.print()
+        if wide:
+            draw_checks(console, report)
+        console.print(summary(report))
 
-    status, code, errors = _verdict(report)
+    status, code, errors = verdict(report, "doctor.unchecked")
     return Result(
         document,
         rows=document["findings"],
@@ -140,19 +138,3 @@ def _result(place: str, facts: "Facts", report: "Report") -> Result:
         exit_code=code,
         errors=errors,
     )
-
-
-def _verdict(report: "Report") -> tuple[Status, ExitCode, tuple[Problem, ...]]:
-    """Return what the findings mean for a script: faults weigh more than open checks."""
-    reasons: dict[str, list[str]] = {}
-    for check in report.undecided:
-        reasons.setdefault(check.reason, []).append(check.code)
-    problems = tuple(
-        Problem("doctor.unchecked", f"{', '.join(codes)} could not be checked: {reason}")
-        for reason, codes in reasons.items()
-    )
-    if report.faults:
-        return ("partial" if problems else "success"), ExitCode.FAULTS_FOUND, problems
-    if problems:
-        return "partial", ExitCode.PARTIAL, problems
-    return "success", ExitCode.OK, ()

@@ -6,6 +6,19 @@ import typer
 
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
+from aibrixctl.plan_options import (
+    PROFILES,
+    Available,
+    Budget,
+    Cost,
+    Gap,
+    Headroom,
+    Maximum,
+    Minimum,
+    WorkloadFormat,
+    limits_of,
+    out_of_range_of,
+)
 from aibrixctl.redis_access import Model, PasswordFile
 from aibrixctl.result import Problem as Message
 from aibrixctl.result import Result
@@ -37,19 +50,9 @@ if TYPE_CHECKING:
     ),
 )
 def schedule(
-    profiles: Annotated[
-        list[str],
-        typer.Option(
-            "--profiles",
-            metavar="FILE|DIR|redis://…",
-            help="Throughput table, folder of *.table.json, or AIBrix's Redis. Repeatable.",
-        ),
-    ],
+    profiles: Annotated[list[str], PROFILES],
     workload: Annotated[str, typer.Option("--workload", metavar="FILE", help="Trace.")],
-    workload_format: Annotated[
-        str | None,
-        typer.Option("--workload-format", metavar="NAME", help="Read the trace as this format."),
-    ] = None,
+    workload_format: WorkloadFormat = None,
     timezone: Annotated[
         str, typer.Option("--timezone", metavar="NAME", help="Whose hours, e.g. Europe/Berlin.")
     ] = "UTC",
@@ -70,31 +73,12 @@ def schedule(
             help="What starting and stopping a replica costs, in place of --startup's price.",
         ),
     ] = None,
-    available: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--available", metavar="NAME=GPUS,…", help="GPUs there are of a type or accelerator."
-        ),
-    ] = None,
-    minimum: Annotated[
-        list[str] | None, typer.Option("--min", metavar="NAME=N,…", help="At least N replicas.")
-    ] = None,
-    maximum: Annotated[
-        list[str] | None, typer.Option("--max", metavar="NAME=N,…", help="At most N replicas.")
-    ] = None,
-    headroom: Annotated[
-        str,
-        typer.Option(
-            "--headroom", metavar="SHARE", help="Share of every replica's throughput to keep free."
-        ),
-    ] = "0%",
-    budget: Annotated[
-        float | None, typer.Option("--budget", metavar="USD", help="Most dollars per hour.")
-    ] = None,
-    cost: Annotated[
-        list[str] | None,
-        typer.Option("--cost", metavar="NAME=USD,…", help="Dollars per hour of one replica."),
-    ] = None,
+    available: Available = None,
+    minimum: Minimum = None,
+    maximum: Maximum = None,
+    headroom: Headroom = "0%",
+    budget: Budget = None,
+    cost: Cost = None,
     out_of_range: Annotated[
         str,
         typer.Option(
@@ -109,16 +93,11 @@ def schedule(
             "--time-limit", metavar="TIME", help="For solving; the best schedule so far is kept."
         ),
     ] = "1m",
-    gap: Annotated[
-        str,
-        typer.Option(
-            "--gap", metavar="SHARE", help="Stop when proven within this share of the cheapest."
-        ),
-    ] = "0.1%",
+    gap: Gap = "0.1%",
     model: Model = None,
     password_file: PasswordFile = None,
     namespace: Annotated[
-        str, typer.Option("--namespace", help="Of the deployments in --manifest.")
+        str, typer.Option("--namespace", metavar="NAME", help="Of the deployments in --manifest.")
     ] = "default",
     manifest: Annotated[
         str | None,
@@ -147,7 +126,6 @@ def schedule(
     from accelerators import documents
     from accelerators.errors import ToolError, UsageError
     from aibrixctl import quantities
-    from aibrixctl.commands.optimize import limits_of
     from aibrixctl.plan_inputs import RedisChoice, load_sources
     from aibrixctl.redis_access import is_redis, redis_password
     from optimizer.schedule.schedule import make_schedule
@@ -207,7 +185,6 @@ def _hours(
     cost: list[str] | None,
     limits: "Limits",
 ) -> "tuple[Sequence[Problem], Sequence[str]]":
-    from accelerators.errors import UsageError
     from aibrixctl.assignments import numbers
     from optimizer.from_tables import build
     from optimizer.limits import apply
@@ -215,21 +192,17 @@ def _hours(
     from optimizer.schedule.schedule import hourly_problems
     from optimizer.workload import read, read_requests
 
-    if out_of_range not in ("refuse", "extrapolate", "drop"):
-        raise UsageError(
-            "option.out_of_range",
-            f"--out-of-range is {out_of_range!r}; expected refuse, extrapolate or drop",
-        )
+    beyond = out_of_range_of(out_of_range)
     traffic = by_hour(read_requests(workload, format_name=workload_format), workload, timezone)
     whole = build(
         sources,
         read(workload, format_name=workload_format),
-        out_of_range=out_of_range,  # type: ignore[arg-type]
+        out_of_range=beyond,
         costs=numbers("--cost", cost),
     )
     table = sources[0].table
     ticks = (table.input_tokens, table.output_tokens)
-    problems = hourly_problems(apply(whole, limits), traffic, ticks, out_of_range)  # type: ignore[arg-type]
+    problems = hourly_problems(apply(whole, limits), traffic, ticks, beyond)
     return problems, [note for note in traffic.notes if note not in whole.warnings]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aibrixctl.command import command, session
+from aibrixctl.plan_options import PROFILES, Available, Cost, Headroom, Maximum, Minimum, limits_of
 from aibrixctl.redis_access import PasswordFile
 from aibrixctl.result import Result
 from aibrixctl.signals import interruptible
@@ -37,14 +38,7 @@ if TYPE_CHECKING:
     ),
 )
 def serve(
-    profiles: Annotated[
-        list[str],
-        typer.Option(
-            "--profiles",
-            metavar="FILE|DIR|redis://…",
-            help="Throughput table, folder of *.table.json, or AIBrix's Redis. Repeatable.",
-        ),
-    ],
+    profiles: Annotated[list[str], PROFILES],
     workload: Annotated[
         str,
         typer.Option("--workload", metavar="redis://…", help="Redis of AIBrix's gateway."),
@@ -84,28 +78,11 @@ def serve(
             "--min-saving", metavar="SHARE", help="Leave a mix that serves unless this is saved."
         ),
     ] = "5%",
-    available: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--available", metavar="NAME=GPUS,…", help="GPUs there are of a type or accelerator."
-        ),
-    ] = None,
-    minimum: Annotated[
-        list[str] | None, typer.Option("--min", metavar="NAME=N,…", help="At least N replicas.")
-    ] = None,
-    maximum: Annotated[
-        list[str] | None, typer.Option("--max", metavar="NAME=N,…", help="At most N replicas.")
-    ] = None,
-    headroom: Annotated[
-        str,
-        typer.Option(
-            "--headroom", metavar="SHARE", help="Share of every replica's throughput to keep free."
-        ),
-    ] = "10%",
-    cost: Annotated[
-        list[str] | None,
-        typer.Option("--cost", metavar="NAME=USD,…", help="Dollars per hour of one replica."),
-    ] = None,
+    available: Available = None,
+    minimum: Minimum = None,
+    maximum: Maximum = None,
+    headroom: Headroom = "10%",
+    cost: Cost = None,
     current: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,7 +90,10 @@ def serve(
         ),
     ] = None,
     namespace: Annotated[
-        str, typer.Option("--namespace", help="Of deployments whose profile names none.")
+        str,
+        typer.Option(
+            "--namespace", metavar="NAME", help="Of deployments whose profile names none."
+        ),
     ] = "default",
     state: Annotated[
         str | None,
@@ -144,7 +124,6 @@ def serve(
     from accelerators.errors import UsageError
     from aibrixctl import quantities
     from aibrixctl.assignments import numbers, whole_numbers
-    from aibrixctl.commands.optimize import limits_of
     from aibrixctl.plan_inputs import RedisChoice
     from aibrixctl.redis_access import is_redis, redis_password
     from optimizer.live.control import Policy

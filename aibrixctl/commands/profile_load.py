@@ -9,16 +9,20 @@ import typer
 from aibrixctl.choices import one_of
 from aibrixctl.command import command, session
 from aibrixctl.in_cluster_options import (
-    DEFAULT_ACCOUNT,
-    DEFAULT_IMAGE,
     DEFAULT_START_TIMEOUT,
-    Image,
     PortForward,
-    ServiceAccount,
     StartTimeout,
     TokenSecret,
 )
-from aibrixctl.kube_options import Context, Kubeconfig, Namespace
+from aibrixctl.kube_options import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_IMAGE,
+    Context,
+    Image,
+    Kubeconfig,
+    Namespace,
+    ServiceAccount,
+)
 from aibrixctl.result import Problem, Result, waiting_stopped
 from aibrixctl.shared_options import (
     CaFile,
@@ -190,9 +194,9 @@ def load(
     service_account: ServiceAccount = DEFAULT_ACCOUNT,
     token_secret: TokenSecret = None,
     start_timeout: StartTimeout = DEFAULT_START_TIMEOUT,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
     namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
 ) -> Result:
     """Put one load on a streaming completions server and report its latency and throughput.
 
@@ -213,15 +217,15 @@ def load(
     the figures are read from all observations together. When a shard is lost under way, it is
     named and the result is partial: exit 3.
 
-    A k8s: target is measured by Jobs in its namespace, one a shard. The table is of one replica:
-    where a Service leads to several pods, a pod of the deployment is asked directly.
+    A k8s: target is measured by Jobs in its namespace, one a shard. Of a deployment one replica is
+    measured: a pod is asked directly where no Service leads to one alone.
 
     When a delay of the client itself could have moved a reported percentile by more than 5% (and
     0.5 ms), or it did not deliver the load, the result is not certified: exit 3.
     """
     from accelerators.errors import UsageError
     from aibrixctl.in_cluster_options import in_cluster
-    from aibrixctl.kube_options import access
+    from aibrixctl.kube_options import access, refuse_unused
     from aibrixctl.load_options import parse_arrival, parse_body, parse_goodput
     from aibrixctl.quantities import duration as seconds
     from aibrixctl.secret import read_secret
@@ -261,6 +265,16 @@ def load(
         extra_body=parse_body(extra_body),
     )
     if not where.startswith("k8s:"):
+        refuse_unused(
+            {
+                "--port-forward": port_forward,
+                "--token-secret": token_secret,
+                "--namespace": namespace,
+                "--context": context,
+                "--kubeconfig": kubeconfig,
+            },
+            hint="name a target k8s:deployment/NAME or k8s:service/NAME",
+        )
         with interruptible() as stop:
             return _run(config, slos, shards, stop)
     wanted = in_cluster(

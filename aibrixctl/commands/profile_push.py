@@ -7,6 +7,7 @@ import typer
 from aibrixctl.command import command
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.kube_options import Context, Kubeconfig
+from aibrixctl.redis_access import PasswordFile
 from aibrixctl.result import Problem, Result
 from aibrixctl.table_options import (
     ALLOW_MISSING,
@@ -53,14 +54,7 @@ def push(
     ] = None,
     deployment: Annotated[str | None, DEPLOYMENT] = None,
     cost: Annotated[list[str] | None, COST] = None,
-    password_file: Annotated[
-        str | None,
-        typer.Option(
-            "--password-file",
-            metavar="FILE",
-            help="File with the Redis password; - is standard input.",
-        ),
-    ] = None,
+    password_file: PasswordFile = None,
     allow_missing: Annotated[bool, ALLOW_MISSING] = False,
     force: Annotated[bool, typer.Option("--force", help="Push in spite of refusals.")] = False,
     dry_run: Annotated[
@@ -77,8 +71,8 @@ def push(
             help="Service of that Redis.  [default: aibrix-system/aibrix-redis-master]",
         ),
     ] = None,
-    kubeconfig: Kubeconfig = None,
     context: Context = None,
+    kubeconfig: Kubeconfig = None,
 ) -> Result:
     """Publish tables where AIBrix reads GPU profiles: aibrix:profile_MODEL_DEPLOYMENT.
 
@@ -92,14 +86,14 @@ def push(
     --k8s finds the Redis by its Service and reaches it by that name within the cluster, or through
     kubectl port-forward from outside.
     """
-    import os
-
     from accelerators.errors import UsageError
-    from aibrixctl.config import SECRET
-    from aibrixctl.kube_options import access
-    from aibrixctl.secret import hide, read_secret
+    from aibrixctl.kube_options import access, refuse_unused
+    from aibrixctl.redis_access import redis_password
     from profiler.table_files import load_all, with_costs
 
+    if not k8s:
+        reach = {"--redis-service": redis_service, "--context": context, "--kubeconfig": kubeconfig}
+        refuse_unused(reach, hint="add --k8s")
     files = [url, *(paths or ())] if k8s else list(paths or ())
     if not files:
         raise UsageError("push.tables", "no table is given", hint="name files or folders")
@@ -109,8 +103,7 @@ def push(
             "push.several", f"one --deployment for {len(tables)} tables", target="--deployment"
         )
     exports = [aibrix_profile(table, deployment, allow_missing) for table in tables]
-    password = read_secret("--password-file", password_file) or os.environ.get(SECRET)
-    hide(password or "")
+    password = redis_password(password_file)
     documents = [
         (exported.document, model or table.model, table)
         for exported, table in zip(exports, tables, strict=True)
@@ -133,9 +126,10 @@ def _push(
     write: bool | None,
 ) -> Result:
     """Plan and write; ``write`` is None to write nothing, True in spite of refusals."""
+    from aibrixctl.redis_access import open_redis
     from profiler.interop import aibrix_redis
 
-    with aibrix_redis.connected(url, password) as client:
+    with open_redis(url, password) as client:
         plans = aibrix_redis.plan_pushes(client, documents)
         refused = any(plan.refusals for plan in plans)
         pushed = write is not None and (write or not refused)

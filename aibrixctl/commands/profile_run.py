@@ -7,16 +7,20 @@ import typer
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.in_cluster_options import (
-    DEFAULT_ACCOUNT,
-    DEFAULT_IMAGE,
     DEFAULT_START_TIMEOUT,
-    Image,
     PortForward,
-    ServiceAccount,
     StartTimeout,
     TokenSecret,
 )
-from aibrixctl.kube_options import Context, Kubeconfig, LongNamespace
+from aibrixctl.kube_options import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_IMAGE,
+    Context,
+    Image,
+    Kubeconfig,
+    LongNamespace,
+    ServiceAccount,
+)
 from aibrixctl.result import Problem, Result, waiting_stopped
 from aibrixctl.shared_options import (
     CaFile,
@@ -146,9 +150,9 @@ def run(
     service_account: ServiceAccount = DEFAULT_ACCOUNT,
     token_secret: TokenSecret = None,
     start_timeout: StartTimeout = DEFAULT_START_TIMEOUT,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
     namespace: LongNamespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run whose journal is in --out.")
     ] = False,
@@ -178,7 +182,7 @@ def run(
     from aibrixctl import quantities
     from aibrixctl.cluster_targets import reached
     from aibrixctl.in_cluster_options import in_cluster
-    from aibrixctl.kube_options import access
+    from aibrixctl.kube_options import access, refuse_unused
     from aibrixctl.secret import read_secret
     from profiler.run_config import EngineOptions, ProfileConfig, check, parse_sizes
     from profiler.slo import parse_slos
@@ -211,6 +215,16 @@ def run(
     )
     check(config)
     if all(one.kind != "k8s" for one in targets):
+        refuse_unused(
+            {
+                "--port-forward": port_forward,
+                "--token-secret": token_secret,
+                "--namespace": namespace,
+                "--context": context,
+                "--kubeconfig": kubeconfig,
+            },
+            hint="name a target k8s:deployment/NAME or k8s:service/NAME",
+        )
         return _do(config, out, resume, dry_run, {})
     wanted = in_cluster(
         access(kubeconfig, context, namespace),

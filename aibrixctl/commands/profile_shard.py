@@ -1,6 +1,5 @@
 """``aibrixctl profile shard``."""
 
-import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
     from profiler.load.config import LoadConfig
     from profiler.load.part import Part
     from profiler.load.run import Gate
-
-_CONFIG_MAP = re.compile(r"^k8s:configmap/(?:([^/]+)/)?([^/]+)$")
 
 
 @command(
@@ -84,11 +81,11 @@ def _through_gate(
     from cluster.transport import PATIENT
     from profiler.in_cluster.gate import Gate as ClusterGate
 
-    namespace, name = _config_map("--gate", gate)
+    namespace, name = documents.parse_url(gate, "--gate")
     run = os.environ.get(documents.RUN)
     labels = {documents.RUN_LABEL: run} if run else {}
     with connect(limits=PATIENT) as api:
-        agreed = ClusterGate(api, name, namespace or api.namespace, labels)
+        agreed = ClusterGate(api, name, namespace or api.namespace, labels, documents.owners())
         return _send(config, part, lambda: agreed.wait(part, timeout_s, stop), stop)
 
 
@@ -128,16 +125,6 @@ def _part(text: str) -> "Part":
     raise UsageError("shard.part", f"--part is {text!r}; expected I/N such as 2/4", target="--part")
 
 
-def _config_map(option: str, text: str) -> tuple[str | None, str]:
-    from accelerators.errors import UsageError
-
-    match = _CONFIG_MAP.match(text)
-    if match is None:
-        hint = "write k8s:configmap/NAME or k8s:configmap/NAMESPACE/NAME"
-        raise UsageError("shard.configmap", f"{option} is {text!r}", hint=hint, target=option)
-    return match[1], match[2]
-
-
 def _load(source: str, token: str | None, ca_file: str | None) -> "LoadConfig":
     from dataclasses import replace
 
@@ -167,11 +154,11 @@ def _read(source: str) -> object:
 
 def _fetch(source: str) -> str:
     from cluster.access import connect
-    from cluster.documents import fetch
+    from cluster.documents import fetch, parse_url
     from cluster.errors import NotFoundError
     from cluster.transport import PATIENT
 
-    namespace, name = _config_map("LOAD", source)
+    namespace, name = parse_url(source, "LOAD")
     with connect(limits=PATIENT) as api:
         found = fetch(api, name, namespace)
     if found is None:

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cluster.nodes import ACCELERATOR_HEALTHY
 from diagnose.fleet.pods import Pod, Pods
 from diagnose.fleet.workload import Group
-from diagnose.nodes.node import CONDITION, Node
+from diagnose.nodes.node import Node
 
 State = Literal["missing", "not ready", "at risk"]
 
@@ -43,10 +44,11 @@ def members(groups: Sequence[Group], pods: Pods, nodes: Mapping[str, Node]) -> I
 
 def _there(group: Group, pods: Sequence[Pod], nodes: Mapping[str, Node]) -> Iterator[Member]:
     for pod in pods:
-        says = node_says(nodes.get(pod.node or ""))
+        node = nodes.get(pod.node or "")
+        says = node.complaints[0] if node and node.complaints else None
         if not pod.ready:
             yield _of(group, pod, "not ready", says)
-        elif says is not None and says.startswith(CONDITION):
+        elif says is not None and says.startswith(ACCELERATOR_HEALTHY):
             yield _of(group, pod, "at risk", says)
 
 
@@ -63,15 +65,3 @@ def _missing(group: Group, there: Sequence[Pod]) -> Iterator[Member]:
         return
     for _ in range(group.size - len(there)):
         yield Member(group.title, None, "missing")
-
-
-def node_says(node: Node | None) -> str | None:
-    """Return what is wrong with a node: its accelerators first, then whether it works at all."""
-    if node is None:
-        return None
-    said = node.condition or {}
-    if said.get("status") == "False":
-        return f"{CONDITION} is False ({said.get('reason')})"
-    if not node.ready:
-        return node.silent or "not ready"
-    return "cordoned" if node.cordoned else None

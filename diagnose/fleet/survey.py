@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from cluster import kinds
+from cluster import kinds, labels
 from cluster.api import Api, Where
 from cluster.errors import ForbiddenError, NotFoundError
 from diagnose.fleet.members import Member, members
@@ -23,7 +23,7 @@ _SHOWN = (
     (kinds.MODEL_ADAPTER, ""),
     (kinds.POD_AUTOSCALER, ""),
     (kinds.KV_CACHE, ""),
-    (kinds.DEPLOYMENT, "model.aibrix.ai/name"),
+    (kinds.DEPLOYMENT, labels.MODEL),
 )
 """Kinds in the order of the report, with the labels of those that are looked at."""
 
@@ -72,9 +72,9 @@ def survey(api: Api, namespace: Where = None) -> Fleet:
     """
     notes: list[str] = []
     found: list[Workload] = []
-    for kind, labels in _SHOWN:
+    for kind, selector in _SHOWN:
         try:
-            objects = api.list(kind, namespace, labels=labels)
+            objects = api.list(kind, namespace, labels=selector)
             found += sorted(map(workload_of, objects), key=lambda w: (w.namespace, w.name))
         except NotFoundError:
             notes.append(f"the cluster has no {kind.resource}")

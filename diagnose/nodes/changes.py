@@ -14,7 +14,8 @@ from accelerators.errors import ToolError
 from cluster.api import Api, Object
 from cluster.errors import ConflictError, NotFoundError
 from cluster.kinds import NODE
-from diagnose.nodes.node import CONDITION, RECORD, TAINT, Node, node_of
+from cluster.nodes import ACCELERATOR_HEALTHY, TAINT
+from diagnose.nodes.node import RECORD, Node, node_of
 from diagnose.nodes.record import Record
 
 _TRIES = 8
@@ -102,7 +103,8 @@ def write_condition(
     api: Api, name: str, version: str, condition: Mapping[str, Any] | None, *, dry_run: bool
 ) -> str:
     """Write the condition, or take it away with None; return the node's version after it."""
-    entry = {"type": CONDITION, "$patch": "delete"} if condition is None else dict(condition)
+    gone = {"type": ACCELERATOR_HEALTHY, "$patch": "delete"}
+    entry = gone if condition is None else dict(condition)
     body = {"metadata": {"resourceVersion": version}, "status": {"conditions": [entry]}}
     after = api.patch(
         NODE, name, body, dry_run=dry_run, subresource="status", how="strategic-merge"

@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cluster.api import Api, Object
+from cluster.api import FIELD_MANAGER, Api, Object
 from cluster.errors import NotFoundError
 from cluster.kinds import EVENT
+from cluster.nodes import ACCELERATOR_HEALTHY
 from diagnose.findings import SEVERITIES, Finding
-from diagnose.nodes.node import CONDITION, FIELD_MANAGER
 from diagnose.nodes.report import NO_ANSWER, NodeReport
 
 HEALTHY = "AcceleratorsHealthy"
@@ -33,7 +33,7 @@ def condition_for(report: NodeReport, before: Mapping[str, Any] | None, now: str
     same = before is not None and before.get("status") == status
     since = before.get("lastTransitionTime", now) if same and before else now
     return {
-        "type": CONDITION,
+        "type": ACCELERATOR_HEALTHY,
         "status": status,
         "reason": reason,
         "message": ("(simulated) " if report.simulated else "") + message[:_LONGEST],

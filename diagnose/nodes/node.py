@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cluster.api import Api, Object
+from cluster import nodes
+from cluster.api import FIELD_MANAGER, Api, Object
+from cluster.devices import product_of
 from cluster.kinds import NODE
+from cluster.objects import conditions, said
 
-CONDITION = "AcceleratorHealthy"
-TAINT = {"key": "aibrixctl/accelerator", "value": "unhealthy", "effect": "NoSchedule"}
 RECORD = "aibrixctl/applied"
 """Annotation: what we changed on the node, with what stood there before."""
-FIELD_MANAGER = "aibrixctl"
 
 Family = Literal["nvidia", "ascend"]
 _PREFIXES: tuple[tuple[str, Family | None], ...] = (
@@ -24,7 +24,6 @@ _PREFIXES: tuple[tuple[str, Family | None], ...] = (
     ("google.com/tpu", None),
 )
 """Resources of device plugins; None where there is no diagnosis for what they give."""
-_PRODUCTS = ("nvidia.com/gpu.product", "node.kubernetes.io/npu.chip.name", "accelerator")
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,10 @@ class Node:
         silent: why nothing can run there; None while its kubelet reports.
         cordoned: whether it is closed for new pods.
         cordoned_by_us: whether that is still the state that we wrote.
+        tainted: whether our taint is on it.
         taints: all of them.
         condition: AcceleratorHealthy; None where it was never written.
+        complaints: all that speaks against using it, its accelerators first.
         record: text of the annotation; None without one.
     """
 
@@ -54,14 +55,11 @@ class Node:
     silent: str | None
     cordoned: bool
     cordoned_by_us: bool
+    tainted: bool
     taints: tuple[Mapping[str, Any], ...]
     condition: Mapping[str, Any] | None
+    complaints: tuple[str, ...]
     record: str | None
-
-    @property
-    def tainted(self) -> bool:
-        """Whether our taint is on it."""
-        return any(taint.get("key") == TAINT["key"] for taint in self.taints)
 
     @property
     def available(self) -> bool:
@@ -78,25 +76,24 @@ def node_of(obj: Object) -> Node | None:
     metadata, spec, status = obj["metadata"], obj.get("spec", {}), obj.get("status", {})
     labels = metadata.get("labels") or {}
     counts, families = _accelerators(status.get("capacity") or {}, labels)
-    product = next((labels[name] for name in _PRODUCTS if name in labels), None)
     if not counts and not families:
         return None
-    conditions = {one["type"]: one for one in status.get("conditions") or ()}
-    ready = conditions.get("Ready", {})
+    found = conditions(obj)
+    ready = found.get("Ready", {})
     return Node(
         name=metadata["name"],
         version=metadata["resourceVersion"],
-        product=product,
+        product=product_of(obj),
         accelerators=counts,
         families=families,
         ready=ready.get("status") == "True",
-        silent=f"{ready.get('reason')}: {ready.get('message')}"
-        if ready.get("status") == "Unknown"
-        else None,
+        silent=said(ready) if ready.get("status") == "Unknown" else None,
         cordoned=bool(spec.get("unschedulable")),
         cordoned_by_us=_owns_cordon(metadata.get("managedFields") or ()),
+        tainted=nodes.is_tainted(obj),
         taints=tuple(spec.get("taints") or ()),
-        condition=conditions.get(CONDITION),
+        condition=found.get(nodes.ACCELERATOR_HEALTHY),
+        complaints=nodes.complaints(obj),
         record=(metadata.get("annotations") or {}).get(RECORD),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.jobs import JobSpec
+from cluster.rights import WORKER
 from diagnose.nodes.node import Node
 
 _ASCEND = ("/usr/local/Ascend/driver", "/usr/local/dcmi")
@@ -29,7 +30,7 @@ class PodOptions:
 
     image: str
     deadline_s: int = 180
-    service_account: str = "aibrixctl-worker"
+    service_account: str = WORKER
     runtime_class: str | None = None
     privileged: bool = True
     skip: Sequence[str] = ()

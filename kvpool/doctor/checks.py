@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from accelerators.hazards import Hazard
 from accelerators.units import format_bytes
 from kvpool.aibrix import BlockSpace
 from kvpool.doctor import hazards
 from kvpool.doctor.census import Census, Hashes, Space
-from kvpool.doctor.finding import Finding, Hazard, Sample
+from kvpool.doctor.finding import Finding, Sample
 from kvpool.doctor.placement_checks import (
     address_findings,
     node_findings,

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from threading import Event
 
+from accelerators.hazards import SEVERITIES, Unchecked
 from kvpool.doctor.checks import CHECKS, Check
-from kvpool.doctor.finding import SEVERITIES, Finding, Report, Unchecked
+from kvpool.doctor.finding import Finding, Report
 from kvpool.doctor.survey import Options, Survey, survey_pool
 from kvpool.pool import Pool
 

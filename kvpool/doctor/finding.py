@@ -1,35 +1,13 @@
-"""What an examination says: hazards, findings, checks that could not run, and the report."""
+"""What an examination of a pool says: findings, and the report."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from accelerators.hazards import Hazard, Unchecked
 from kvpool.entry import Entry
 
-Severity = Literal["info", "warning", "degraded", "fatal"]
-SEVERITIES: tuple[Severity, ...] = ("info", "warning", "degraded", "fatal")
-"""``info`` is no fault and leaves the exit code alone; ``warning``: nothing is lost yet;
-``degraded``: entries or hits are lost; ``fatal``: an engine may read wrong values."""
 MOST_EXAMPLES = 5
-
-
-@dataclass(frozen=True)
-class Hazard:
-    """Something that goes wrong with pools.
-
-    Attributes:
-        code: stable, such as ``KV-HALF-DATA``.
-        severity: of a finding.
-        title: in a few words.
-        meaning: what it is, where it comes from and what follows.
-        remedy: what to do.
-    """
-
-    code: str
-    severity: Severity
-    title: str
-    meaning: str
-    remedy: str
 
 
 @dataclass(frozen=True)
@@ -56,21 +34,6 @@ class Finding:
             "count": self.count,
             "bytes": self.bytes,
         }
-
-
-@dataclass(frozen=True)
-class Unchecked:
-    """A check that gave no verdict, and why.
-
-    Attributes:
-        code: of its hazard.
-        reason: as a sentence's end.
-        applies: False where this kind of pool has no such thing; then nothing is amiss.
-    """
-
-    code: str
-    reason: str
-    applies: bool
 
 
 @dataclass

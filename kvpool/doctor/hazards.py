@@ -3,7 +3,7 @@
 Where a hazard was seen in the field or derived from an upstream source, the issue is named.
 """
 
-from kvpool.doctor.finding import Hazard
+from accelerators.hazards import Hazard
 
 _REPAIR = "`aibrixctl kv doctor POOL --repair` removes them; --dry-run shows which"
 

@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from accelerators.hazards import Hazard
 from kvpool.doctor import hazards
-from kvpool.doctor.finding import MOST_EXAMPLES, Finding, Hazard
+from kvpool.doctor.finding import MOST_EXAMPLES, Finding
 from kvpool.doctor.probe import Probe
 from kvpool.entry import Node
 

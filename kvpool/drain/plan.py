@@ -1,13 +1,13 @@
 """Look at the segments of a Mooncake store: what a drain would move, and what blocks one."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from threading import Event
 
 from kvpool.drain.report import Blocker, Blockers, DrainPlan, Job, Why
 from kvpool.entry import Entry
 from kvpool.errors import KvPoolUsageError
-from kvpool.mooncake import MooncakePool
+from kvpool.mooncake import DISK_OF, MooncakePool
 from kvpool.mooncake_http import Segment
 from kvpool.pool import Pool
 
@@ -61,19 +61,13 @@ def plan_drain(
             hint="start another client that lends memory to the store",
             target="--to",
         )
-    objects = size = copied = seen = 0
+    counts = _Counts()
     complete = True
-    examples: list[str] = []
+    seen = 0
     for batch in pool.scan():
         for entry in batch:
-            seen += 1
-            if not _lies_on(entry, names):
-                continue
-            objects += 1
-            size += entry.value_bytes or 0
-            if _why(entry, names, [aim.name for aim in aims]) == "copied":
-                copied += 1
-                examples += [entry.key] * (len(examples) < MOST_NAMED)
+            counts.add(entry, names, [aim.name for aim in aims])
+        seen += len(batch)
         if progress is not None:
             progress(seen)
         if stop is not None and stop.is_set():
@@ -82,13 +76,40 @@ def plan_drain(
     return DrainPlan(
         segments=tuple(sources),
         targets=tuple(aims),
-        objects=objects,
-        bytes=size,
         free_bytes=sum(aim.free_bytes for aim in aims),
-        copied=copied,
-        examples=tuple(examples),
         complete=complete,
+        **vars(counts) | {"examples": tuple(counts.examples)},
     )
+
+
+@dataclass
+class _Counts:
+    """What lies on some segments; see ``DrainPlan``."""
+
+    objects: int = 0
+    bytes: int = 0
+    copied: int = 0
+    examples: list[str] = field(default_factory=list)
+    on_disk: int = 0
+    only_on_disk: int = 0
+    only_on_disk_bytes: int = 0
+
+    def add(self, entry: Entry, names: Sequence[str], targets: Sequence[str]) -> None:
+        """Count an object if it lies on the segments, or on a disk of their clients."""
+        size = entry.value_bytes or 0
+        disks = [node in {DISK_OF + name for name in names} for node in _nodes(entry)]
+        if any(disks):
+            self.on_disk += 1
+        if all(disks):
+            self.only_on_disk += 1
+            self.only_on_disk_bytes += size
+        if not _lies_on(entry, names):
+            return
+        self.objects += 1
+        self.bytes += size
+        if _why(entry, names, targets) == "copied":
+            self.copied += 1
+            self.examples += [entry.key] * (len(self.examples) < MOST_NAMED)
 
 
 def find_blockers(pool: MooncakePool, job: Job, targets: Sequence[str], *, stop: Event) -> Blockers:

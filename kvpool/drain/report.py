@@ -26,6 +26,8 @@ class DrainPlan:
         free_bytes: on the targets together.
         copied: objects of which every target holds a copy already; they will block the job.
         examples: some keys of those.
+        on_disk: objects with a copy on the own disk of the segments' clients, which stays there.
+        only_on_disk, only_on_disk_bytes: of those, what has no other copy and goes with the disk.
         complete: False where counting was stopped; such a plan must not be carried out.
     """
 
@@ -36,6 +38,9 @@ class DrainPlan:
     free_bytes: int
     copied: int
     examples: tuple[str, ...]
+    on_disk: int = 0
+    only_on_disk: int = 0
+    only_on_disk_bytes: int = 0
     complete: bool = True
 
     @property
@@ -54,6 +59,9 @@ class DrainPlan:
             "fits": self.fits,
             "copied": self.copied,
             "examples": list(self.examples),
+            "on_disk": self.on_disk,
+            "only_on_disk": self.only_on_disk,
+            "only_on_disk_bytes": self.only_on_disk_bytes,
             "complete": self.complete,
         }
 
@@ -165,6 +173,11 @@ class Drained:
         if self.missing is None:
             return bool(self.unmounted)
         return self.missing > 0 and bool(self.unmounted or self.job.failed)
+
+    @property
+    def can_be_canceled(self) -> bool:
+        """Tell whether it stalled so that canceling it helps, and the master would do it."""
+        return self.end == "stalled" and not (self.unmounted or self.job.active)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kvpool.doctor.finding import MOST_EXAMPLES, Finding, Hazard, Unchecked
+from accelerators.hazards import Hazard, Unchecked
+from kvpool.doctor.finding import MOST_EXAMPLES, Finding
 from kvpool.entry import Node
 from kvpool.k8s import hazards
 from kvpool.k8s.pods import PoolPod, Role

@@ -7,7 +7,8 @@ from typing import Any
 from cluster.api import Api, Where
 from cluster.errors import NotFoundError
 from cluster.kinds import KV_CACHE, POD, SERVICE
-from kvpool.k8s.pods import POOL_LABEL, ROLE_LABEL, PoolPod, parse_pod
+from cluster.labels import KV_POOL, KV_ROLE
+from kvpool.k8s.pods import PoolPod, parse_pod
 from kvpool.k8s.resources import CachePool, parse_pool
 
 _ETCD_MEMBER = "kvcache.orchestration.aibrix.ai/etcd-index"
@@ -28,7 +29,7 @@ def list_pools(api: Api, namespace: Where = None) -> tuple[CachePool, ...]:
     resources = list(api.list(KV_CACHE, namespace))
     if not resources:
         return ()
-    pods = _by_pool(api.list(POD, namespace, labels=POOL_LABEL))
+    pods = _by_pool(api.list(POD, namespace, labels=KV_POOL))
     services = _by_pool(api.list(SERVICE, namespace, labels=_in_front()))
     pools = [
         parse_pool(resource, map(parse_pod, pods[name]), services[name])
@@ -54,20 +55,20 @@ def find_pool(api: Api, name: str, namespace: str | None = None) -> CachePool:
             hint="`aibrixctl kv pools -A` lists those that there are",
             target=f"{within}/{name}",
         )
-    pods = api.list(POD, within, labels=f"{POOL_LABEL}={name}")
-    services = api.list(SERVICE, within, labels=f"{POOL_LABEL}={name},{_in_front()}")
+    pods = api.list(POD, within, labels=f"{KV_POOL}={name}")
+    services = api.list(SERVICE, within, labels=f"{KV_POOL}={name},{_in_front()}")
     return parse_pool(resource, map(parse_pod, pods), services)
 
 
 def list_cache_pods(api: Api, namespace: Where = None) -> tuple[PoolPod, ...]:
     """Return the pods of every pool that hold blocks."""
-    labels = f"{POOL_LABEL},{ROLE_LABEL}=cache"
+    labels = f"{KV_POOL},{KV_ROLE}=cache"
     return tuple(map(parse_pod, api.list(POD, namespace, labels=labels)))
 
 
 def _in_front() -> str:
     """Select the Services in front of all members of a metadata store."""
-    return f"{POOL_LABEL},{ROLE_LABEL}=metadata,!{_ETCD_MEMBER}"
+    return f"{KV_POOL},{KV_ROLE}=metadata,!{_ETCD_MEMBER}"
 
 
 def _name_of(obj: Mapping[str, Any]) -> _Named:
@@ -78,5 +79,5 @@ def _by_pool(objects: Iterable[Mapping[str, Any]]) -> dict[_Named, list[Mapping[
     found: dict[_Named, list[Mapping[str, Any]]] = defaultdict(list)
     for obj in objects:
         head = obj["metadata"]
-        found[head["namespace"], head["labels"][POOL_LABEL]].append(obj)
+        found[head["namespace"], head["labels"][KV_POOL]].append(obj)
     return found

@@ -4,12 +4,14 @@ from dataclasses import dataclass, replace
 from threading import Event
 
 from accelerators.errors import ToolError
+from accelerators.hazards import SEVERITIES
 from cluster.access import in_cluster
 from cluster.api import ALL, Api, Where
 from cluster.errors import ForbiddenError
 from cluster.kinds import NODE
+from cluster.nodes import complaints
 from kvpool.doctor import examine as plain
-from kvpool.doctor.finding import SEVERITIES, Report
+from kvpool.doctor.finding import Report
 from kvpool.doctor.survey import Need, Options, Survey, survey_pool
 from kvpool.entry import PoolFacts
 from kvpool.errors import KvPoolError
@@ -21,8 +23,6 @@ from kvpool.k8s.resources import MAP_KEYS, CachePool
 from kvpool.k8s.slot_map import Opener, reach
 from kvpool.url import PoolUrl
 
-HEALTH = "AcceleratorHealthy"
-"""Type of the node condition that says whether its accelerators work."""
 _OUTSIDE = "outside the cluster these addresses may be other machines'"
 _COMPARED = "; the pods' own were compared instead"
 
@@ -180,7 +180,7 @@ def _is_of(pod: PoolPod, pool: CachePool) -> bool:
 
 
 def _health(api: Api, names: set[str]) -> dict[str, str]:
-    """Return what is said of the accelerators of nodes; nothing where all is well or unknown."""
+    """Return what is said against nodes; nothing where all is well."""
     said = {}
     for name in sorted(names):
         try:
@@ -191,18 +191,5 @@ def _health(api: Api, names: set[str]) -> dict[str, str]:
         if node is None:
             said[name] = "a node that is gone"
             continue
-        conditions = {one["type"]: one for one in node.get("status", {}).get("conditions") or ()}
-        told = [_condition(conditions, "Ready"), _condition(conditions, HEALTH)]
-        if (node.get("spec") or {}).get("unschedulable"):
-            told.append("cordoned")
-        said[name] = ", ".join(filter(None, told))
+        said[name] = ", ".join(complaints(node))
     return said
-
-
-def _condition(conditions: dict[str, dict[str, str]], name: str) -> str:
-    """Return a condition that does not hold, with its reason; empty where it does."""
-    found = conditions.get(name)
-    if found is None or found.get("status") == "True":
-        return ""
-    why = ": ".join(filter(None, (found.get("reason"), found.get("message"))))
-    return f"{name} {found.get('status')}" + (f", {why}" if why else "")

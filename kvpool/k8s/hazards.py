@@ -1,6 +1,6 @@
 """What goes wrong with a cache pool in a cluster, and what to do about it."""
 
-from kvpool.doctor.finding import Hazard
+from accelerators.hazards import Hazard
 
 _WRITE_ANEW = (
     "delete the map's key in Redis (`redis-cli DEL KEY`): the watcher writes it anew within 15 s, "

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-POOL_LABEL = "kvcache.orchestration.aibrix.ai/name"
-ROLE_LABEL = "kvcache.orchestration.aibrix.ai/role"
+from cluster.labels import KV_POOL, KV_ROLE
+from cluster.pods import ENDED, is_leaving, is_ready, why_not_ready
+
 Role = Literal["cache", "metadata", "kvwatcher"]
 ROLES: tuple[Role, ...] = ("cache", "metadata", "kvwatcher")
 _RDMA_NETWORKS = "k8s.volcengine.com/network-status"
-_ENDED = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class PoolPod:
     @property
     def is_there(self) -> bool:
         """True unless it has ended or is being deleted."""
-        return not self.terminating and self.phase not in _ENDED
+        return not self.terminating and self.phase not in ENDED
 
     def places(self, backend: str) -> tuple[str, ...]:
         """Return the addresses under which a backend's watcher may list it; empty: not known.
@@ -66,52 +66,21 @@ class PoolPod:
 def parse_pod(pod: Mapping[str, Any]) -> PoolPod:
     """Return what a pod object says; it must carry the label of a pool."""
     metadata, status = pod["metadata"], pod.get("status") or {}
-    conditions = {one["type"]: one for one in status.get("conditions") or ()}
-    terminating = bool(metadata.get("deletionTimestamp"))
-    phase = str(status.get("phase", "Unknown"))
-    is_ready = conditions.get("Ready", {}).get("status") == "True"
-    ready = is_ready and not terminating and phase == "Running"
+    ready = is_ready(pod)
     addresses = [one.get("ip") for one in status.get("podIPs") or ()] or [status.get("podIP")]
     return PoolPod(
         namespace=metadata["namespace"],
         name=metadata["name"],
-        pool=metadata["labels"][POOL_LABEL],
-        role=metadata["labels"].get(ROLE_LABEL, ""),
+        pool=metadata["labels"][KV_POOL],
+        role=metadata["labels"].get(KV_ROLE, ""),
         node=(pod.get("spec") or {}).get("nodeName", ""),
-        phase=phase,
-        terminating=terminating,
+        phase=str(status.get("phase", "Unknown")),
+        terminating=is_leaving(pod),
         ready=ready,
-        trouble="" if ready else _trouble(status, conditions, phase, terminating=terminating),
+        trouble="" if ready else why_not_ready(pod),
         addresses=tuple(address for address in addresses if address),
         rdma_addresses=_rdma(metadata.get("annotations") or {}),
     )
-
-
-def _trouble(
-    status: Mapping[str, Any],
-    conditions: Mapping[str, Mapping[str, Any]],
-    phase: str,
-    *,
-    terminating: bool,
-) -> str:
-    """Return why a pod is not ready, in the words that are nearest to the cause."""
-    if terminating:
-        return "being deleted"
-    if phase in _ENDED:
-        return _joined(phase, status.get("reason"))
-    for container in status.get("containerStatuses") or ():
-        waiting = (container.get("state") or {}).get("waiting")
-        if waiting:
-            return _joined(waiting.get("reason"), waiting.get("message"))
-    for name in ("PodScheduled", "Ready"):
-        condition = conditions.get(name)
-        if condition and condition.get("status") != "True" and condition.get("reason"):
-            return _joined(condition["reason"], condition.get("message"))
-    return "not ready" if phase == "Running" else phase
-
-
-def _joined(*parts: str | None) -> str:
-    return ": ".join(part for part in parts if part) or "not ready"
 
 
 def _rdma(annotations: Mapping[str, str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 from accelerators.documents import write_errors
 from accelerators.units import format_bytes
@@ -117,6 +117,10 @@ class End(Protocol):
         """Return a text that two URLs of the same pool share."""
         ...
 
+    def keep(self) -> None:
+        """Let what was made for it stay when it is closed."""
+        ...
+
     def close(self) -> None:
         """Let go of it."""
         ...
@@ -194,6 +198,9 @@ class RedisEnd:
         info = parse_info(self._control.ask("INFO", "server"))
         return f"redis:{info.get('run_id')}/{self.url.database}"
 
+    def keep(self) -> None:
+        """Do nothing: nothing was made."""
+
     def close(self) -> None:
         """Close the connections."""
         self._control.close()
@@ -213,14 +220,14 @@ class DirectoryEnd:
         url: of the pool.
         pool: that stands there.
         layout: how files are named.
-        passing: directories that were made for it and go when it is closed, innermost first.
+        made: directories that were made for it, innermost first; see ``keep``.
     """
 
     keeps_expiry = False
 
-    def __init__(self, url: PoolUrl, pool: Pool, layout: Layout, passing: Sequence[Path] = ()):
+    def __init__(self, url: PoolUrl, pool: Pool, layout: Layout, made: Sequence[Path] = ()):
         self.url, self.pool, self._layout = url, pool, layout
-        self._passing = passing
+        self._made = made
         self._root = Path(url.path)
 
     def reader(self) -> Side:
@@ -285,21 +292,24 @@ class DirectoryEnd:
         status = self._root.stat()
         return f"directory:{status.st_dev}:{status.st_ino}"
 
+    def keep(self) -> None:
+        """Let the directories stay that were made for it."""
+        self._made = ()
+
     def close(self) -> None:
-        """Close the pool."""
+        """Close the pool, and remove what was made for it if it is to go and is empty."""
         self.pool.close()
-        with contextlib.suppress(OSError):
-            for path in self._passing:
-                path.rmdir()
+        _remove_empty(self._made)
 
 
-def open_end(url: str, access: Access, *, create: Literal["no", "yes", "for now"] = "no") -> End:
+def open_end(url: str, access: Access, *, create: bool = False) -> End:
     """Return one end of a migration, opened.
 
     Args:
         url: of the pool.
         access: how to get in.
-        create: whether to make a directory that is missing; ``for now``: until the end is closed.
+        create: whether to make a directory that is missing. It goes with the end, unless that was
+            told to ``keep`` it.
 
     Raises:
         UnsupportedError: entries of this kind of pool can't be moved; says why.
@@ -319,15 +329,30 @@ def open_end(url: str, access: Access, *, create: Literal["no", "yes", "for now"
     # Relative paths are of no use in a journal.
     place = replace(place, path=str(Path(place.path).absolute()))
     root = Path(place.path)
-    missing = [path for path in (root, *root.parents) if not path.exists()]
-    if missing and create != "no":
-        with write_errors(root):
-            root.mkdir(parents=True, exist_ok=True)
     if place.scheme == "lmcache+file":
         layout = Layout(lambda key: root / lmcache.file_name(key), _file_header)
     else:
         layout = Layout(lambda key: root / aibrix.block_path(key), lambda start, size: 0)
-    return DirectoryEnd(place, open_pool(place), layout, missing if create == "for now" else ())
+    made = [path for path in (root, *root.parents) if create and not path.exists()]
+    try:
+        if made:
+            with write_errors(root):
+                root.mkdir(parents=True, exist_ok=True)
+        return DirectoryEnd(place, open_pool(place), layout, made)
+    except BaseException:
+        _remove_empty(made)
+        raise
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, innermost first, as long as they are empty."""
+    for path in folders:
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return
 
 
 def check_pair(source: End, target: End) -> None:

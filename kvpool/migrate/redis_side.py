@@ -61,7 +61,7 @@ class RedisSide:
 
     def __init__(self, connect: Callable[[], BulkConnection], *, eager: bool):
         self._connect = connect
-        self._redis = connect()
+        self._redis = self._connected()
         self._eager = eager
         self._names: dict[str, _Name] = {}
         # PEXPIRETIME came with Redis 7.0.
@@ -183,8 +183,21 @@ class RedisSide:
 
     def _reconnect(self) -> None:
         self._redis.close()
-        self._redis = self._connect()
+        self._redis = self._connected()
         self._begin()
+
+    def _connected(self) -> BulkConnection:
+        """Open a connection whose reads leave the order of eviction as it is, where one can.
+
+        Redis before 7.2 refuses, and counts what is copied as used.
+        """
+        redis = self._connect()
+        try:
+            redis.pipeline([command("CLIENT", "NO-TOUCH", "ON")], 1)
+        except BaseException:
+            redis.close()
+            raise
+        return redis
 
     def _begin(self) -> None:
         self._queue = [_MULTI]

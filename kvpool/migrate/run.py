@@ -27,7 +27,6 @@ class Migration:
         source, target: URLs of the pools (``kvpool.url``).
         options: how to go about it.
         source_access, target_access: how to get in.
-        create: whether a target directory that is missing is made to stay.
         at: called with the name of each step; for tests, which let it raise.
     """
 
@@ -39,7 +38,6 @@ class Migration:
         *,
         source_access: Access | None = None,
         target_access: Access | None = None,
-        create: bool = True,
         at: Callable[[str], None] = lambda step: None,
     ):
         """Connect to both.
@@ -62,9 +60,7 @@ class Migration:
         with contextlib.ExitStack() as opened:
             self._source = open_end(source, source_access or Access())
             opened.callback(self._source.close)
-            self._target = open_end(
-                target, target_access or Access(), create="yes" if create else "for now"
-            )
+            self._target = open_end(target, target_access or Access(), create=True)
             opened.callback(self._target.close)
             check_pair(self._source, self._target)
             self._check_ends()
@@ -127,6 +123,7 @@ class Migration:
             report = Report(str(self._source.url), str(self._target.url), plan)
             report.journal, report.resumed = str(journal.path), journal.resumed
             if not stop.is_set():
+                self._target.keep()
                 Work(
                     self._source,
                     self._target,

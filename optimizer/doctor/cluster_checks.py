@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterator
 
+from cluster import labels
 from cluster.kinds import POD_AUTOSCALER
+from cluster.objects import conditions
 from optimizer.doctor.facts import Facts, Gateway
 from optimizer.doctor.gather import TRACING
 from optimizer.doctor.redis_checks import outside_sources
@@ -69,21 +71,19 @@ def minimum(facts: Facts) -> Iterator[str]:
         if not unwanted & set(one.names):
             continue
         if one.minimum not in (None, "0"):
-            yield f"{one.workload.title}: model.aibrix.ai/min_replicas={one.minimum}"
+            yield f"{one.workload.title}: {labels.MIN_REPLICAS}={one.minimum}"
         place = one.workload.kind.kind, one.workload.namespace, one.workload.name
         for scaler in scaling(facts.autoscalers, *place):
-            lowest = scaler.object["spec"].get("minReplicas", 1)
-            if lowest > 0:
-                yield f"{scaler.title}: minReplicas {lowest}"
+            if scaler.minimum > 0:
+                yield f"{scaler.title}: minReplicas {scaler.minimum}"
 
 
 def at_zero(facts: Facts) -> Iterator[str]:
     """A workload has 0 replicas, and its autoscaler takes it for switched off."""
     for one in _pod_autoscalers(facts):
-        spec, serving = one.object["spec"], facts.serves(one)
-        lowest = spec.get("minReplicas", 1)
-        if serving and serving.workload.replicas == 0 and lowest and not spec.get("schedules"):
-            yield f"{serving.workload.title} has 0 replicas, {one.title} minReplicas {lowest}"
+        serving, scheduled = facts.serves(one), one.object["spec"].get("schedules")
+        if serving and serving.workload.replicas == 0 and one.minimum and not scheduled:
+            yield f"{serving.workload.title} has 0 replicas, {one.title} minReplicas {one.minimum}"
 
 
 def annotation(facts: Facts) -> Iterator[str]:
@@ -105,9 +105,9 @@ def conflict(facts: Facts) -> Iterator[str]:
             yield f"{place[0].lower()} {place[1]}/{place[2]}: {names}"
     for one in _pod_autoscalers(facts):
         # AIBrix sets it, to False, while there is a conflict, and takes it away after.
-        found = _conditions(one).get("MultiPodAutoscalerConflict")
+        found = conditions(one.object).get("MultiPodAutoscalerConflict")
         if found:
-            yield f"{one.title}: {found[1] or 'MultiPodAutoscalerConflict'}"
+            yield f"{one.title}: {found.get('message') or 'MultiPodAutoscalerConflict'}"
 
 
 def target(facts: Facts) -> Iterator[str]:
@@ -122,9 +122,9 @@ def invalid(facts: Facts) -> Iterator[str]:
     """A condition says that the autoscaler can't work."""
     for one in _pod_autoscalers(facts):
         for name in ("ValidSpec", "AbleToScale"):
-            status, message = _conditions(one).get(name, ("True", ""))
-            if status == "False":
-                yield f"{one.title}: {name}=False: {message or 'no message'}"
+            found = conditions(one.object).get(name, {})
+            if found.get("status") == "False":
+                yield f"{one.title}: {name}=False: {found.get('message') or 'no message'}"
                 break
 
 
@@ -152,8 +152,3 @@ def _gateway(facts: Facts) -> Gateway:
 
 def _pod_autoscalers(facts: Facts) -> Iterator[Autoscaler]:
     return (one for one in facts.autoscalers if one.kind == POD_AUTOSCALER.kind)
-
-
-def _conditions(one: Autoscaler) -> dict[str, tuple[str, str]]:
-    listed = (one.object.get("status") or {}).get("conditions") or []
-    return {c["type"]: (c["status"], c.get("message", "")) for c in listed}

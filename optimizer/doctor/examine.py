@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from accelerators.hazards import SEVERITIES, Hazard, Unchecked
 from optimizer.doctor import cluster_checks, hazards, redis_checks
 from optimizer.doctor.facts import Facts, Need
-from optimizer.doctor.finding import SEVERITIES, Finding, Hazard, Report, Unchecked
+from optimizer.doctor.finding import Finding, Report
 
 _UNASKED = "no --plan was given"
 

@@ -1,31 +1,9 @@
-"""What an examination says: hazards, findings, and checks without a verdict."""
+"""What an examination of autoscalers says: findings, and the report."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-Severity = Literal["info", "warning", "degraded", "fatal"]
-SEVERITIES: tuple[Severity, ...] = ("info", "warning", "degraded", "fatal")
-"""``info`` is no fault; ``warning``: not what somebody meant; ``degraded``: it scales wrongly;
-``fatal``: it does not scale at all."""
-
-
-@dataclass(frozen=True)
-class Hazard:
-    """Something that keeps an autoscaler from moving as it should.
-
-    Attributes:
-        code: stable, such as ``AS-PROFILE-MISSING``.
-        severity: of a finding.
-        title: in a few words.
-        meaning: what it is and what follows.
-        remedy: what to do.
-    """
-
-    code: str
-    severity: Severity
-    title: str
-    meaning: str
-    remedy: str
+from accelerators.hazards import Hazard, Unchecked
 
 
 @dataclass(frozen=True)
@@ -38,21 +16,6 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {**vars(self.hazard), "evidence": list(self.evidence)}
-
-
-@dataclass(frozen=True)
-class Unchecked:
-    """A check without a verdict.
-
-    Attributes:
-        code: of its hazard.
-        reason: why, as a sentence's end.
-        applies: False where nobody asked for what it needs; then nothing is amiss.
-    """
-
-    code: str
-    reason: str
-    applies: bool
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,26 @@
 """Gather the facts: from a cluster, and from AIBrix's Redis."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cluster import labels
 from cluster.api import Api, Object
 from cluster.errors import ForbiddenError, NotFoundError
 from cluster.kinds import DEPLOYMENT, STORM_SERVICE
 from optimizer.doctor.facts import Facts, Gateway, Need, Profile, RedisFacts, Serving, Traffic
 from optimizer.errors import OptimizerError
-from optimizer.fleet.workloads import MODEL_LABEL, Workload
+from optimizer.fleet.workloads import Workload
+from optimizer.live.gateway import list_slots, server_time_s, slot_key
 from optimizer.rollout.autoscalers import read_autoscalers
+from profiler.interop.aibrix_stored import list_profiles, parse_key
 
 if TYPE_CHECKING:
     import redis
 
 TRACING = "AIBRIX_GPU_OPTIMIZER_TRACING_FLAG"
-_MINIMUM_LABEL = "model.aibrix.ai/min_replicas"
 _GATEWAYS = ("aibrix-gateway-plugins", "gateway-plugins")
 _CONTROLLERS = ("aibrix-controller-manager", "controller-manager")
-_PROFILE = re.compile(r"aibrix:profile_(.+)_([^_]+)", re.DOTALL)
-_TRACE = re.compile(r"aibrix:(.+)_request_trace_(\d{1,12})", re.DOTALL)
 
 
 def read_cluster(api: Api, *, model: str | None = None, system: str = "aibrix-system") -> Facts:
@@ -42,7 +41,7 @@ def read_cluster(api: Api, *, model: str | None = None, system: str = "aibrix-sy
         Serving(
             workload,
             ((obj["spec"].get("template") or {}).get("metadata") or {}).get("labels") or {},
-            (obj["metadata"].get("labels") or {}).get(_MINIMUM_LABEL),
+            (obj["metadata"].get("labels") or {}).get(labels.MIN_REPLICAS),
         )
         for obj in found
         if (workload := Workload.of(obj)).model and model in (None, workload.model)
@@ -51,7 +50,7 @@ def read_cluster(api: Api, *, model: str | None = None, system: str = "aibrix-sy
         raise OptimizerError(
             "doctor.no_model",
             f"nothing in namespace {api.namespace} serves "
-            + (f"model {model!r}" if model else f"a model: no deployment has {MODEL_LABEL}"),
+            + (f"model {model!r}" if model else f"a model: no deployment has {labels.MODEL}"),
             hint="name the namespace with --namespace, and the model as its label does",
             target=model,
         )
@@ -76,10 +75,7 @@ def read_cluster(api: Api, *, model: str | None = None, system: str = "aibrix-sy
 
 def read_redis(client: "redis.Redis") -> RedisFacts:
     """Return the profiles and the newest traffic that a Redis holds."""
-    answer: Any = client.time()
-    return RedisFacts(
-        tuple(_profiles(client)), _traffic(client, float(answer[0]) + float(answer[1]) / 1e6)
-    )
+    return RedisFacts(tuple(_profiles(client)), dict(_traffic(client)))
 
 
 def _scalable(api: Api) -> Iterator[Object]:
@@ -117,28 +113,20 @@ def _containers(deployment: Object | None) -> list[Mapping[str, Any]]:
 
 
 def _profiles(client: "redis.Redis") -> Iterator[Profile]:
-    listed: Any = client.scan_iter("aibrix:profile_*", count=1000, _type="string")
-    for key in sorted(key.decode("utf-8", "replace") for key in set(listed)):
-        match = _PROFILE.fullmatch(key)
+    for key in sorted(key for keys in list_profiles(client).values() for key in keys):
         raw: Any = client.get(key)
-        if match and raw is not None:
-            yield Profile(key, match[1], match[2], _object(raw))
+        named = parse_key(key)
+        if named and raw is not None:
+            yield Profile(key, *named, _object(raw))
 
 
-def _traffic(client: "redis.Redis", now_s: float) -> dict[str, Traffic]:
-    listed: Any = client.scan_iter("aibrix:*_request_trace_*", count=1000)
-    newest: dict[str, tuple[int, str]] = {}
-    for key in (key.decode("utf-8", "replace") for key in listed):
-        match = _TRACE.fullmatch(key)
-        if match:
-            newest[match[1]] = max(newest.get(match[1], (0, "")), (int(match[2]), key))
-    found = {}
-    for model, (at_s, key) in sorted(newest.items()):
-        value = _object(client.get(key)) or {}
+def _traffic(client: "redis.Redis") -> Iterator[tuple[str, Traffic]]:
+    now_s = server_time_s(client)
+    for model, times in list_slots(client).items():
+        value = _object(client.get(slot_key(model, times[-1]))) or {}
         requests = value.get("meta_total_reqs", 0)
         count = requests if isinstance(requests, int) else 0
-        found[model] = Traffic(max(now_s - at_s, 0.0), count)
-    return found
+        yield model, Traffic(max(now_s - times[-1], 0.0), count)
 
 
 def _object(raw: Any) -> dict[str, Any] | None:

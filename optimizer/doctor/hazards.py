@@ -1,6 +1,6 @@
 """The hazards that are looked for."""
 
-from optimizer.doctor.finding import Hazard
+from accelerators.hazards import Hazard
 
 TRACING_OFF = Hazard(
     "AS-TRACING-OFF",

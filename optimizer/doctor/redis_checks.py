@@ -113,8 +113,7 @@ def metric_zero(facts: Facts) -> Iterator[str]:
         if serving is None or seen is None or "desiredScale" not in status:
             continue
         busy = seen.requests > 0 and seen.newest_age_s <= facts.stale_s
-        lowest = one.object["spec"].get("minReplicas", 1)
-        if busy and status["desiredScale"] <= lowest and outside_sources(one.object["spec"]):
+        if busy and status["desiredScale"] <= one.minimum and outside_sources(one.object["spec"]):
             yield (
                 f"{one.title} wants {status['desiredScale']}, its minimum, while the gateway saw "
                 f"{seen.requests} requests in 10 s"

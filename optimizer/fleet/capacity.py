@@ -12,9 +12,8 @@ from typing import Any
 from cluster.api import ALL, Api
 from cluster.devices import accelerator_of, product_of, requested, whole_devices
 from cluster.kinds import NODE, POD
+from cluster.nodes import complaints
 from optimizer.fleet.workloads import Workload
-
-HEALTH_CONDITION = "AcceleratorHealthy"
 
 
 @dataclass(frozen=True)
@@ -116,9 +115,9 @@ def _read_nodes(api: Api) -> _Nodes:
     named: dict[str, str | None] = {}
     for node in api.list(NODE):
         gpus = whole_devices((node.get("status") or {}).get("allocatable") or {})
-        product = product_of(node)
         if not gpus:
             continue
+        product = product_of(node)
         if product is not None and product not in named:
             named[product] = accelerator_of(product)
         accelerator = named.get(product) if product else None
@@ -126,21 +125,8 @@ def _read_nodes(api: Api) -> _Nodes:
             nodes.unknown[product or "no product label"] += 1
             continue
         name = node["metadata"]["name"]
-        nodes.known[name] = _Node(name, accelerator, gpus, _unusable(node))
+        nodes.known[name] = _Node(name, accelerator, gpus, next(iter(complaints(node)), None))
     return nodes
-
-
-def _unusable(node: Mapping[str, Any]) -> str | None:
-    """Return why no replica should go to a node; None where nothing speaks against it."""
-    conditions = {c["type"]: c for c in (node.get("status") or {}).get("conditions") or []}
-    health = conditions.get(HEALTH_CONDITION)
-    if health is not None and health["status"] == "False":
-        return f"faulty: {health.get('reason') or HEALTH_CONDITION}"
-    if node["spec"].get("unschedulable"):
-        return "cordoned"
-    if conditions.get("Ready", {}).get("status") != "True":
-        return "not ready"
-    return None
 
 
 def _capacities(nodes: Iterable[_Node]) -> dict[str, Capacity]:

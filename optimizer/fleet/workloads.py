@@ -13,12 +13,11 @@ from typing import Any
 from cluster.api import Api
 from cluster.errors import NotFoundError
 from cluster.kinds import DEPLOYMENT, STORM_SERVICE, Kind, kind_of
+from cluster.labels import MODEL
+from cluster.labels import STORM_SERVICE as _STORM_LABEL
+from cluster.objects import split_name
+from cluster.selectors import selects
 from optimizer.errors import OptimizerUsageError
-from optimizer.fleet.selectors import selects
-
-MODEL_LABEL = "model.aibrix.ai/name"
-_STORM_POD_LABEL = "storm-service-name"
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Workload:
         status = obj.get("status") or {}
         selector = spec.get("selector") or {}
         if kind is STORM_SERVICE:
-            selector = {"matchLabels": {_STORM_POD_LABEL: metadata["name"]}}
+            selector = {"matchLabels": {_STORM_LABEL: metadata["name"]}}
         return cls(
             kind=kind,
             namespace=metadata["namespace"],
@@ -159,12 +158,13 @@ def measured_on(inputs: Mapping[str, Any]) -> dict[str, str]:
 
 def find(api: Api, name: str) -> Workload | None:
     """Return the Deployment or StormService of a name; None where there is neither."""
-    namespace, _, short = name.rpartition("/")
-    if not _NAME.fullmatch(short) or not (not namespace or _NAME.fullmatch(namespace)):
+    named = split_name(name)
+    if named is None:
         return None
+    namespace, short = named
     for kind in (DEPLOYMENT, STORM_SERVICE):
         try:
-            return Workload.of(api.get(kind, short, namespace or None))
+            return Workload.of(api.get(kind, short, namespace))
         except NotFoundError:
             continue
     return None
@@ -187,7 +187,7 @@ def _others(api: Api, model: str | None, found: Iterable[Workload]) -> tuple[Wor
     if not model or not re.fullmatch(r"[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?", model):
         return ()
     taken = {workload.uid for workload in found}
-    listed = map(Workload.of, api.list(DEPLOYMENT, labels=f"{MODEL_LABEL}={model}"))
+    listed = map(Workload.of, api.list(DEPLOYMENT, labels=f"{MODEL}={model}"))
     return tuple(workload for workload in listed if workload.uid not in taken)
 
 
@@ -195,10 +195,6 @@ def _model(obj: Mapping[str, Any]) -> str | None:
     template = (obj["spec"].get("template") or {}).get("metadata") or {}
     heads: Sequence[Mapping[str, Any]] = (obj["metadata"], template)
     return next(
-        (
-            labels[MODEL_LABEL]
-            for head in heads
-            if MODEL_LABEL in (labels := head.get("labels") or {})
-        ),
+        (labels[MODEL] for head in heads if MODEL in (labels := head.get("labels") or {})),
         None,
     )

@@ -44,6 +44,11 @@ class Autoscaler:
         )
 
     @property
+    def minimum(self) -> int:
+        """Return minReplicas; both kinds take 1 where it is absent."""
+        return int(self.object["spec"].get("minReplicas", 1))
+
+    @property
     def made_by(self) -> str | None:
         """Return the PodAutoscaler that made it, as those of strategy HPA do; None without."""
         owners = self.object["metadata"].get("ownerReferences") or []

@@ -8,7 +8,7 @@ others; no latency is.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +31,14 @@ class Gate:
         name: of the load; begins the names of its ConfigMaps.
         namespace: of these.
         labels: of these, so that they are removed with the rest of the load.
+        owners: of these, so that what is written too late for that goes with its Job.
     """
 
     api: Api
     name: str
     namespace: str
     labels: dict[str, str]
+    owners: Sequence[dict[str, Any]] = ()
 
     def ready_name(self, index: int) -> str:
         """Return the name of the ConfigMap by which a part says that it is ready."""
@@ -77,6 +79,7 @@ class Gate:
 
     def _write(self, name: str, data: dict[str, str]) -> None:
         metadata: dict[str, Any] = {"name": name, "namespace": self.namespace}
+        metadata["ownerReferences"] = list(self.owners)
         body = {"apiVersion": CONFIG_MAP.api_version, "kind": CONFIG_MAP.kind, "data": data}
         self.api.apply({**body, "metadata": {**metadata, "labels": self.labels}}, force=True)
 

@@ -16,6 +16,7 @@ from typing import Any
 from cluster import documents
 from cluster.api import Api
 from cluster.jobs import JobSpec, Outcome, manifest, remove, run_all
+from cluster.rights import WORKER
 from profiler.errors import (
     EngineUnreachableError,
     ProfilerError,
@@ -50,7 +51,7 @@ class JobOptions:
     """
 
     image: str
-    service_account: str = "aibrixctl-worker"
+    service_account: str = WORKER
     start_timeout_s: float = 300.0
     token_secret: str | None = None
 

@@ -13,13 +13,12 @@ from typing import Any, Literal
 from cluster.api import Api, Object
 from cluster.devices import accelerator_of, product_of, requested
 from cluster.errors import ForbiddenError, NotFoundError
-from cluster.jobs import pod_trouble
 from cluster.kinds import DEPLOYMENT, NODE, POD, SERVICE
+from cluster.labels import ENGINE, MODEL, PORT
+from cluster.pods import is_ready, why_not_ready
+from cluster.selectors import labels_text, to_text
 from profiler.errors import EngineUnreachableError, ProfilerUsageError
 
-MODEL_LABEL = "model.aibrix.ai/name"
-PORT_LABEL = "model.aibrix.ai/port"
-ENGINE_LABEL = "model.aibrix.ai/engine"
 _DEFAULT_PORT, _DEFAULT_ENGINE = 8000, "vllm"
 _REF = re.compile(
     r"^k8s:(?P<kind>deployment|service)/((?P<namespace>[a-z0-9-]+)/)?(?P<name>[a-z0-9][a-z0-9.-]*)$"
@@ -121,12 +120,12 @@ def _of_deployment(api: Api, deployment: Object, namespace: str) -> Place:
     pod_labels = template["metadata"].get("labels") or {}
     labels = {**(deployment["metadata"].get("labels") or {}), **pod_labels}
     port = _port(labels, f"deployment {name}")
-    selector = _selector(deployment["spec"]["selector"])
+    selector = to_text(deployment["spec"]["selector"])
     pods = list(api.list(POD, namespace, labels=selector))
-    ready = sorted((pod for pod in pods if is_ready(pod)), key=lambda p: str(p["metadata"]["name"]))
+    ready = sorted(filter(_serves, pods), key=lambda pod: str(pod["metadata"]["name"]))
     if not ready:
         raise _none_ready(f"deployment {namespace}/{name}", pods)
-    known = (labels.get(MODEL_LABEL), labels.get(ENGINE_LABEL) or _DEFAULT_ENGINE)
+    known = (labels.get(MODEL), labels.get(ENGINE) or _DEFAULT_ENGINE)
     reasons = []
     for service in api.list(SERVICE, namespace):
         service_port = _service_port(service, pod_labels, port, template["spec"])
@@ -155,10 +154,8 @@ def _of_service(api: Api, service: Object, namespace: str) -> Place:
     selector = service["spec"].get("selector") or {}
     behind = _behind(api, service, namespace) if selector else None
     if behind is not None and not behind:
-        selected = ",".join(f"{key}={value}" for key, value in selector.items())
-        raise _none_ready(
-            f"service {namespace}/{name}", list(api.list(POD, namespace, labels=selected))
-        )
+        selected = api.list(POD, namespace, labels=labels_text(selector))
+        raise _none_ready(f"service {namespace}/{name}", list(selected))
     first = (behind[0]["metadata"].get("labels") or {}) if behind else {}
     labels = {**first, **selector, **(service["metadata"].get("labels") or {})}
     port = _only_port(service, _port(labels, f"service {name}"))
@@ -169,8 +166,8 @@ def _of_service(api: Api, service: Object, namespace: str) -> Place:
         f"{name}.{namespace}.svc",
         port,
         f"service/{name}",
-        labels.get(MODEL_LABEL),
-        labels.get(ENGINE_LABEL) or _DEFAULT_ENGINE,
+        labels.get(MODEL),
+        labels.get(ENGINE) or _DEFAULT_ENGINE,
         count,
         notes,
     )
@@ -195,17 +192,9 @@ def _with_devices(api: Api, place: Place, pod: Object) -> Place:
     return replace(place, accelerator=accelerator, gpus=gpus, notes=notes)
 
 
-def is_ready(pod: Mapping[str, Any]) -> bool:
-    """Return whether a pod takes requests."""
-    status = pod.get("status", {})
-    conditions = {c["type"]: c["status"] for c in status.get("conditions") or []}
-    leaving = "deletionTimestamp" in pod["metadata"]
-    return conditions.get("Ready") == "True" and bool(status.get("podIP")) and not leaving
-
-
 def _none_ready(what: str, pods: list[Object]) -> EngineUnreachableError:
-    troubles = sorted({trouble for pod in pods if (trouble := pod_trouble(pod))})
-    why = f" ({'; '.join(troubles)})" if troubles else ""
+    reasons = sorted(set(map(why_not_ready, pods)))
+    why = f" ({'; '.join(reasons)})" if reasons else ""
     return EngineUnreachableError(
         "k8s.no_ready_pod",
         f"{what} has no ready pod of {len(pods)}{why}",
@@ -215,18 +204,21 @@ def _none_ready(what: str, pods: list[Object]) -> EngineUnreachableError:
 
 
 def _port(labels: Mapping[str, str], what: str) -> int:
-    text = labels.get(PORT_LABEL) or str(_DEFAULT_PORT)
+    text = labels.get(PORT) or str(_DEFAULT_PORT)
     if not text.isdigit() or not 0 < int(text) < 65536:
-        raise ProfilerUsageError(
-            "k8s.port", f"label {PORT_LABEL} of {what} is {text!r}; expected a port"
-        )
+        raise ProfilerUsageError("k8s.port", f"label {PORT} of {what} is {text!r}; expected a port")
     return int(text)
 
 
 def _behind(api: Api, service: Object, namespace: str) -> list[Object]:
     """Return the ready pods that a Service leads to."""
-    selector = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
-    return [pod for pod in api.list(POD, namespace, labels=selector) if is_ready(pod)]
+    selector = labels_text(service["spec"]["selector"])
+    return list(filter(_serves, api.list(POD, namespace, labels=selector)))
+
+
+def _serves(pod: Object) -> bool:
+    """Return whether a pod takes requests, and says where."""
+    return is_ready(pod) and bool(pod["status"].get("podIP"))
 
 
 def _service_port(
@@ -260,22 +252,6 @@ def _only_port(service: Object, engine_port: int) -> int:
         raise ProfilerUsageError(
             "k8s.port",
             f"service {service['metadata']['name']} has ports {listed}; which is the API?",
-            hint=f"label it {PORT_LABEL}=PORT",
+            hint=f"label it {PORT}=PORT",
         )
     return int(chosen["port"])
-
-
-def _selector(selector: Mapping[str, Any]) -> str:
-    """Return a selector of a Deployment in the API's text form."""
-    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
-    for one in selector.get("matchExpressions") or []:
-        key, operator = one["key"], one["operator"]
-        values = ",".join(one.get("values") or [])
-        texts = {
-            "In": f"{key} in ({values})",
-            "NotIn": f"{key} notin ({values})",
-            "Exists": key,
-            "DoesNotExist": f"!{key}",
-        }
-        parts.append(texts[operator])
-    return ",".join(parts)

@@ -8,10 +8,11 @@ from cluster.access import Access, connect, in_cluster
 from cluster.api import ALL, Api, Object
 from cluster.errors import ForbiddenError
 from cluster.kinds import SERVICE
+from cluster.objects import parse_name
 from profiler.errors import EngineUnreachableError, ProfilerUsageError
 
 NAME, NAMESPACE = "aibrix-redis-master", "aibrix-system"
-_PORT = 6379
+PORT = 6379
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,11 @@ class RedisService:
     namespace: str
     name: str
     port: int
+
+    @property
+    def url(self) -> str:
+        """By which pods reach it."""
+        return f"redis://{self.name}.{self.namespace}.svc:{self.port}"
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
@@ -32,10 +38,10 @@ def find(api: Api, given: str | None = None) -> RedisService:
     Raises:
         EngineUnreachableError: there is none.
         ProfilerUsageError: there are several, or its port is unclear.
-        ClusterError: the cluster refuses.
+        ClusterError: the cluster refuses, or ``given`` is no name.
     """
     if given is not None:
-        namespace, _, name = given.rpartition("/")
+        namespace, name = parse_name(given, "--redis-service")
         return _service(api.get(SERVICE, name, namespace or NAMESPACE))
     usual = api.find(SERVICE, NAME, NAMESPACE)
     if usual is not None:
@@ -62,13 +68,13 @@ def find(api: Api, given: str | None = None) -> RedisService:
 def _service(service: Object) -> RedisService:
     metadata = service["metadata"]
     ports = service["spec"].get("ports") or []
-    fitting = [one for one in ports if one["port"] == _PORT or one.get("name") == "redis"]
+    fitting = [one for one in ports if one["port"] == PORT or one.get("name") == "redis"]
     chosen = fitting or ports
     if len(chosen) != 1:
         raise ProfilerUsageError(
             "redis.port",
             f"Service {metadata['namespace']}/{metadata['name']} has {len(ports)} ports, and not "
-            f"one that is {_PORT} or named redis",
+            f"one that is {PORT} or named redis",
         )
     return RedisService(metadata["namespace"], metadata["name"], int(chosen[0]["port"]))
 
@@ -85,7 +91,7 @@ def redis_url(access: Access, given: str | None = None) -> Iterator[tuple[str, R
     with connect(access) as api:
         service = find(api, given)
     if in_cluster():
-        yield f"redis://{service.name}.{service.namespace}.svc:{service.port}", service
+        yield service.url, service
         return
     from cluster.forward import forwarded
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cluster.access import Access, connect
+from cluster.labels import MODEL
 from cluster.transport import Limits
 from profiler.errors import ProfilerUsageError
 from profiler.in_cluster.gate import WaitingFor
@@ -106,7 +107,7 @@ def served_model(place: Place, given: str | None) -> str:
     if model is None:
         raise ProfilerUsageError(
             "k8s.model",
-            f"{place.forward} in {place.namespace} has no label model.aibrix.ai/name",
+            f"{place.forward} in {place.namespace} has no label {MODEL}",
             hint="give --model",
             target=place.forward,
         )

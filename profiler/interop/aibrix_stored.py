@@ -44,14 +44,19 @@ class StoredProfile:
     warnings: tuple[str, ...] = ()
 
 
+def parse_key(key: str) -> tuple[str, str] | None:
+    """Return the model and the deployment that a key names; None for other keys."""
+    match = _KEY.fullmatch(key)
+    return None if match is None else (match[1], match[2])
+
+
 def list_profiles(client: "redis.Redis") -> dict[str, list[str]]:
     """Return the keys of the profiles that there are, by model."""
     found: dict[str, list[str]] = {}
     keys: Any = client.scan_iter("aibrix:profile_*", count=1000, _type="string")
     for key in {key.decode("utf-8", "replace") for key in keys}:
-        match = _KEY.fullmatch(key)
-        if match:
-            found.setdefault(match[1], []).append(key)
+        if named := parse_key(key):
+            found.setdefault(named[0], []).append(key)
     return {model: sorted(keys) for model, keys in sorted(found.items())}
 
 
@@ -107,9 +112,9 @@ def _keys_of(found: dict[str, list[str]], model: str | None, source: str) -> lis
 
 
 def _read(key: str, raw: bytes, whole: bytes | None, source: str) -> StoredProfile:
-    match = _KEY.fullmatch(key)
-    assert match is not None
-    model, deployment = match[1], match[2]
+    named = parse_key(key)
+    assert named is not None
+    model, deployment = named
     where = f"{source} {key}"
     try:
         document = json.loads(raw)

@@ -1,10 +1,15 @@
 """`kv drain`, and the other commands on a Mooncake store."""
 
+import contextlib
+import json
+import os
+import pty
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -23,6 +28,19 @@ def test_a_dry_run_changes_nothing(cli: Callable[..., Any], cli_json: Callable[.
         assert f"{SOURCE}: 12 objects" in text
         assert "1 will block it, for every target has a copy: copied" in text
         assert {method for method, _ in server.seen} == {"GET"}
+
+
+def test_what_lies_on_a_client_s_disk_alone_is_warned_of(cli: Callable[..., Any]) -> None:
+    def offloaded(keys: dict[str, Any], segments: list[dict[str, Any]]) -> None:
+        client = next(one["client_id"] for one in segments if one["segment_name"] == SOURCE)
+        copy = {"client_id": client, "object_size": 7000, "transport_endpoint": "h:1"}
+        keys["cold"] = {"ok": True, "error": None, "values": [], "local_disk_values": [copy]}
+
+    with replay("hanging", objects=offloaded) as server:
+        outcome = cli("kv", "drain", server.url, "--segment", SOURCE, "--dry-run")
+    assert outcome.code == 0
+    assert "1 lie on the own disk of a segment's client" in outcome.out
+    assert "warning: 1 objects (6.836 KiB) lie only on the own disk" in outcome.err
 
 
 def test_a_drain_that_ends_is_a_success(cli: Callable[..., Any]) -> None:
@@ -157,6 +175,72 @@ def test_a_signal_ends_the_waiting_and_says_how_to_go_on() -> None:
     assert f"--job {scenes()['hanging']['job']}" in out
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What came of a drain that hung before a person."""
+
+    code: int
+    drain: dict[str, Any]
+    screen: str
+
+
+def at_a_terminal(url: str, *words: str, answer: str | signal.Signals) -> Seen:
+    """Follow a drain that hangs; type an answer to the question, or send a signal instead."""
+    command = [sys.executable, "-m", "aibrixctl", "kv", "drain", url, "--segment", SOURCE]
+    command += ["--stall-after", "300ms", "-o", "json", *words]
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        command, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    with child, os.fdopen(ours, "rb", buffering=0) as terminal:
+        screen = screen_until(terminal, b"[y/N] ")
+        if screen.endswith(b"[y/N] "):
+            if isinstance(answer, str):
+                os.write(ours, answer.encode())
+            else:
+                child.send_signal(answer)
+            screen += screen_until(terminal, None)
+        assert child.stdout is not None
+        body = json.loads(child.stdout.read())
+    return Seen(child.returncode, body["data"]["drain"], screen.decode())
+
+
+def screen_until(terminal: BinaryIO, what: bytes | None) -> bytes:
+    """Return what is shown, to some words or to the end."""
+    screen = b""
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while (piece := terminal.read(4096)) and not (what and (screen + piece).endswith(what)):
+            screen += piece
+        screen += piece
+    return screen
+
+
+@pytest.mark.parametrize(("answer", "canceled"), [("y\n", True), ("\n", False), ("\x04", False)])
+def test_a_person_is_asked_whether_to_cancel(answer: str, canceled: bool) -> None:
+    with replay("hanging") as server:
+        seen = at_a_terminal(server.url, answer=answer)
+    assert (seen.code, seen.drain["end"]) == (3, "stalled")
+    assert "  pinned: leased to readers, or pinned" in seen.screen
+    assert seen.screen.count("Cancel the drain, so that the segment serves again? [y/N]") == 1
+    assert seen.drain["was_canceled"] == canceled
+    assert ("give it up: aibrixctl kv drain" in seen.screen) != canceled
+
+
+def test_a_signal_leaves_the_drain_that_was_asked_about() -> None:
+    with replay("hanging") as server:
+        seen = at_a_terminal(server.url, answer=signal.SIGINT)
+    assert (seen.code, seen.drain["was_canceled"]) == (130, False)
+
+
+def test_nobody_is_asked_with_no_input() -> None:
+    with replay("hanging") as server:
+        seen = at_a_terminal(server.url, "--no-input", answer="y\n")
+    assert (seen.code, seen.drain["was_canceled"]) == (3, False)
+    assert "[y/N]" not in seen.screen
+    assert "give it up: aibrixctl kv drain" in seen.screen
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -187,11 +271,16 @@ def test_other_commands_work_on_the_store(
         stats = cli_json("kv", "stats", server.url)["data"]
         assert stats["states"]["whole"]["entries"] == 12
         assert [node["status"] for node in stats["pool"]["nodes"]] == ["OK", "OK"]
-        assert f"{SOURCE}  " in cli("kv", "stats", server.url).out
+        counted = cli("kv", "stats", server.url).out
+        assert f"{SOURCE}  " in counted
+        assert "all when evicted" in counted
         listed = cli_json("kv", "ls", server.url, "--model", "demo/chat")["data"]["entries"]
         assert len(listed) == 8
         shown = cli_json("kv", "show", server.url, listed[0]["key"])["data"]
         assert shown["entry"]["node"] in SEGMENTS
+        assert shown["entry"]["expires_s"] is None
+        text = cli("kv", "show", server.url, listed[0]["key"]).out
+        assert "expires    at no set time; evicted by the store" in text
         planned = cli_json("kv", "evict", server.url, "--model", "demo/*", "--dry-run")["data"]
         assert planned["planned"] == 9
         old = cli("kv", "evict", server.url, "--older-than", "1h", "--dry-run")

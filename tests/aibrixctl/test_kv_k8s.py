@@ -240,7 +240,7 @@ def test_what_a_dead_redis_leaves_open_says_how_to_reach_it(
         (("k8s:a/b/c",), "names no KVCache resource"),
         (("k8s:kv", "--repair"), "a slot map holds no entries"),
         (("k8s:kv", "--redis", "127.0.0.1:6379"), "is no URL of a Redis"),
-        (("lmcache+file:pool", "--context", "c"), "--context is for pools in a cluster"),
+        (("lmcache+file:pool", "--context", "c"), "--context is for what is in a cluster"),
     ],
 )
 def test_what_makes_no_sense_is_refused(

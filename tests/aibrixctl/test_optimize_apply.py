@@ -1,6 +1,7 @@
 """``optimize apply`` as an operator uses it, on a real API server."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from cluster.kinds import DEPLOYMENT, POD_AUTOSCALER
 from optimizer.plan import save
 from optimizer.rollout.journal import Journal
 from tests import fleet
+from tests.aibrixctl.test_kv_drain import screen_until
 from tests.controllers import Starts, all_start, controllers
 from tests.kube import Server
 from tests.optimizer.rollout.test_draft import autoscaler, plan_of, planned
@@ -95,29 +97,39 @@ def test_json_says_what_each_step_did(
     assert done["journal"] == "plan.json.journal"
 
 
+def test_needs_a_word_where_there_is_nobody_to_ask(cli: Cli, api: Api) -> None:
+    outcome = cli(*APPLY, api.namespace, "--no-input")
+    assert outcome.code == 2
+    assert "~ spec.replicas: 1 -> 2" in outcome.err
+    assert "add --yes" in outcome.err
+    assert running(api) == BEFORE
+    assert not Path("plan.json.journal").exists()
+
+
 @pytest.mark.parametrize(
-    ("answer", "code"), [(None, 2), ("n\n", 1), ("\n", 1), ("y\n", 0)], ids=repr
+    ("answer", "code"), [("n\n", 1), ("\n", 1), ("y\n", 0), (signal.SIGINT, 130)], ids=repr
 )
 def test_asks_before_it_changes_anything(
-    cli: Cli,
-    api: Api,
-    run_controllers: Controllers,
-    monkeypatch: pytest.MonkeyPatch,
-    answer: str | None,
-    code: int,
+    api: Api, run_controllers: Controllers, answer: str | signal.Signals, code: int
 ) -> None:
-    class Terminal:
-        def isatty(self) -> bool:
-            return answer is not None
-
-        def readline(self) -> str:
-            return answer or ""
-
-    monkeypatch.setattr(sys, "stdin", Terminal())
-    with run_controllers():
-        outcome = cli(*APPLY, api.namespace)
-    assert outcome.code == code, outcome.err
-    assert "~ spec.replicas: 1 -> 2" in outcome.err
+    ours, theirs = pty.openpty()
+    with (
+        run_controllers(),
+        subprocess.Popen(
+            [sys.executable, "-m", "aibrixctl", *APPLY, api.namespace],
+            stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs, start_new_session=True,
+        ) as child,
+        os.fdopen(ours, "rb", buffering=0) as terminal,
+    ):  # fmt: skip
+        os.close(theirs)
+        screen = screen_until(terminal, b"[y/N] ")
+        if isinstance(answer, str):
+            os.write(ours, answer.encode())
+        else:
+            child.send_signal(answer)
+        screen += screen_until(terminal, None)
+    assert child.returncode == code, screen
+    assert b"~ spec.replicas: 1 -> 2" in screen
     assert running(api) == (AFTER if code == 0 else BEFORE)
     assert Path("plan.json.journal").exists() is (code == 0)
 

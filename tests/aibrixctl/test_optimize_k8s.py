@@ -66,7 +66,7 @@ def test_a_plan_without_gpus_says_so(cli: Cli, api: Api, reached: fleet.MakeNode
     ("words", "said"),
     [
         (("--current", "k8s", "--current", "a10=1"), "exclude each other"),
-        (("--deployment", "a10=x"), "--deployment needs --current k8s"),
+        (("--deployment", "a10=x"), "--deployment is for what is in a cluster"),
         (("--current", "k8s", "--deployment", "a10"), "is not TYPE=NAME"),
         (("--current", "k8s", "--deployment", "b10=x"), "did you mean"),
     ],

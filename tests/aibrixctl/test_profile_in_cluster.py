@@ -59,12 +59,16 @@ def load(*more: str) -> list[str]:
 
 
 def left(api: Api) -> list[str]:
-    """What a load left behind: Jobs, and ConfigMaps of the run."""
+    """What a load left behind: Jobs, and ConfigMaps of the run.
+
+    What a Job owns goes with it, by the garbage collection that no one does here.
+    """
     return [
         one["metadata"]["name"]
         for kind in (JOB, CONFIG_MAP)
         for one in api.list(kind)
         if one["metadata"].get("labels", {}).get("aibrixctl/run")
+        and not one["metadata"].get("ownerReferences")
     ]
 
 

@@ -79,13 +79,20 @@ def test_the_redis_is_found_by_its_service_and_the_key_names_the_deployment(
     assert words[words.index("--namespace") + 1] == system
 
 
-def test_a_redis_of_another_namespace_is_found_or_given(
-    cli_json: Any, api: Api, namespace: str, kubectl: Path, table: Path
-) -> None:
+@pytest.fixture
+def elsewhere(api: Api) -> Iterator[str]:
+    """A namespace with the Service of a Redis."""
     create(api, service("aibrix-redis-master", 6379, SELECTOR, 6379))
+    yield api.namespace
+    api.delete(SERVICE, "aibrix-redis-master")
+
+
+def test_a_redis_of_another_namespace_is_found_or_given(
+    cli_json: Any, elsewhere: str, kubectl: Path, table: Path
+) -> None:
     found = cli_json("profile", "push", "--k8s", str(table), "--dry-run")
-    assert found["data"]["redis_service"] == f"{namespace}/aibrix-redis-master"
-    given = f"{namespace}/aibrix-redis-master"
+    assert found["data"]["redis_service"] == f"{elsewhere}/aibrix-redis-master"
+    given = f"{elsewhere}/aibrix-redis-master"
     found = cli_json("profile", "push", "--k8s", str(table), "--redis-service", given, "--dry-run")
     assert found["data"]["redis_service"] == given
 
@@ -107,3 +114,12 @@ def test_no_redis(
 def test_without_a_table_there_is_nothing_to_push(cli_json: Any) -> None:
     body = cli_json("profile", "push", "redis://127.0.0.1:1")
     assert (body["exit_code"], body["errors"][0]["code"]) == (2, "push.tables")
+
+
+@pytest.mark.parametrize("name", ["a/b/c", "../x", "/a", "A"])
+def test_what_can_be_no_service_is_refused(
+    cli_json: Any, kubectl: Path, table: Path, name: str
+) -> None:
+    body = cli_json("profile", "push", "--k8s", str(table), "--redis-service", name)
+    assert (body["exit_code"], body["errors"][0]["code"]) == (2, "cluster.name")
+    assert not kubectl.exists()

@@ -151,12 +151,14 @@ def replay(
     forgets: bool = False,
     health: str | None = None,
     segments: Callable[[list[dict[str, Any]]], None] | None = None,
+    objects: Callable[[dict[str, Any], list[dict[str, Any]]], None] | None = None,
 ) -> Iterator[Master]:
     """Serve the recorded answers of a scene.
 
     The drain goes on by one recorded state with every question about it; when it has got to the
     last, the pool is as it was then. ``job`` is its id, and ``health`` what the master says of
-    itself, instead of what was recorded; ``segments`` changes those of the beginning. It gets no
+    itself, instead of what was recorded; ``segments`` changes those of the beginning, and
+    ``objects`` what is told of keys then, given the segments. It gets no
     further than the first so many ``states``, and then ``forgets`` the job as one does that starts
     anew. ``keys`` are listed too, and not known otherwise.
     """
@@ -170,6 +172,9 @@ def replay(
         detail = json.loads(recorded["before"]["/get_segments_detail"])
         segments(detail["segments"])
         recorded["before"]["/get_segments_detail"] = json.dumps(detail)
+    if objects is not None:
+        detail = json.loads(recorded["before"]["/get_segments_detail"])
+        objects(recorded["before"]["keys"], detail["segments"])
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Replay)
     server.daemon_threads = True
     server.scene = _Scene(recorded, keys, forgets)  # type: ignore[attr-defined]

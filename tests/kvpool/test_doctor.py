@@ -9,13 +9,14 @@ from threading import Event
 import pytest
 import redis
 
+from accelerators.hazards import Hazard
 from kvpool import lmcache
 from kvpool.demo import demo_files, write_demo
 from kvpool.doctor import hazards
 from kvpool.doctor.census import MOST_GROUPS, Census
 from kvpool.doctor.checks import CHECKS
 from kvpool.doctor.examine import examine
-from kvpool.doctor.finding import Finding, Hazard, Report
+from kvpool.doctor.finding import Finding, Report
 from kvpool.doctor.survey import Options
 from kvpool.entry import Entry, Header, TensorGroup
 from kvpool.errors import UnsupportedError

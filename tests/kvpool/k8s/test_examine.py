@@ -111,7 +111,7 @@ def test_a_pod_that_owns_slots_and_is_not_ready_on_a_sick_node(world: World) -> 
     world.write_map(hosts, [[(0, 2047)], [(2048, 3000)], [(3001, 4095)]])
     (line,) = only(world, "KV-POD-NOT-READY")
     assert line == (
-        f"kv-2 on {node} (AcceleratorHealthy False, XID79) has slots 3001-4095: "
+        f"kv-2 on {node} (AcceleratorHealthy is False (XID79)) has slots 3001-4095: "
         "ContainersNotReady: probe failed"
     )
 
@@ -123,7 +123,7 @@ def test_a_pod_that_is_being_deleted_still_owns_slots(world: World) -> None:
     hosts = [f"{world.net}.{number}" for number in (1, 2, 5)]
     world.write_map(hosts, [[(0, 2047)], [(2048, 3000)], [(3001, 4095)]])
     (line,) = only(world, "KV-POD-NOT-READY")
-    assert "(cordoned) has slots 3001-4095: being deleted" in line
+    assert "(not ready, cordoned) has slots 3001-4095: being deleted" in line
 
 
 def test_fewer_pods_than_wanted(world: World) -> None:

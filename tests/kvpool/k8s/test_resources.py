@@ -104,8 +104,8 @@ READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]
     [
         (READY, {}, ""),
         (READY, {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "being deleted"),
-        ({"phase": "Failed", "reason": "Evicted"}, {}, "Failed: Evicted"),
-        ({}, {}, "Unknown"),
+        ({"phase": "Failed", "reason": "Evicted"}, {}, "Evicted"),
+        ({}, {}, "phase Unknown"),
         ({"phase": "Running"}, {}, "not ready"),
         (
             {

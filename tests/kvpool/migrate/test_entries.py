@@ -143,7 +143,7 @@ def test_dry_run_changes_nothing(server: RedisPool, tmp_path: Path) -> None:
     server.put(key_of(1), stored(random.Random(1), 3000, soon_ms()))
     target = tmp_path / "not" / "there"
     options = Options(drop_expiry=True)
-    with Migration(server.url, f"lmcache+file://{target}", options, create=False) as migration:
+    with Migration(server.url, f"lmcache+file://{target}", options) as migration:
         plan = migration.plan(threading.Event()).plan
     assert (plan.entries, plan.expiring) == (6, 1)
     assert plan.bytes == sum(len(value.data) + len(value.header) for value in expected.values())

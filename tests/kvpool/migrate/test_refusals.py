@@ -1,5 +1,6 @@
 """Pools between which nothing can be moved."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from kvpool.migrate.run import Migration
 from tests.kvpool.migrations import (
     FilePool,
     RedisPool,
+    key_of,
+    migrate,
+    stored,
 )
 from tests.redis_server import requires_redis
 
@@ -40,3 +44,27 @@ def test_rocksdb_is_refused_with_what_helps_in_its_place(tmp_path: Path) -> None
         Migration(f"aibrix+rocksdb:{tmp_path}", f"aibrix+shfs:{tmp_path}/new", Options())
     assert "copy the directory as it is" in caught.value.hint
     assert not (tmp_path / "new").exists()
+
+
+def test_a_refusal_leaves_no_directory(
+    server: RedisPool, directory: FilePool, tmp_path: Path
+) -> None:
+    directory.put(key_of(1), stored(random.Random(1), 100))
+    (tmp_path / "journal").write_text("no journal")
+    new = tmp_path / "not" / "there"
+    with pytest.raises(ToolError, match="can't become entries"):
+        Migration(server.url, f"aibrix+shfs://{new}", Options())
+    assert not new.parent.exists()
+    with pytest.raises(ToolError, match="journal"):
+        migrate(directory.url, f"lmcache+file://{new}", tmp_path / "journal")
+    assert not new.parent.exists()
+    assert migrate(directory.url, f"lmcache+file://{new}", tmp_path / "other").complete
+    assert len(list(new.iterdir())) == 1
+
+
+def test_a_pool_without_entries_makes_the_directory_all_the_same(
+    directory: FilePool, tmp_path: Path
+) -> None:
+    new = tmp_path / "new"
+    assert migrate(directory.url, f"lmcache+file://{new}", tmp_path / "journal").complete
+    assert new.is_dir()

@@ -10,7 +10,9 @@ from accelerators.errors import ToolError
 from kvpool.migrate.journal import Journal
 from kvpool.migrate.report import Options
 from kvpool.migrate.run import Migration
+from kvpool.migrate.side import BATCH_BYTES
 from tests.kvpool.migrations import (
+    FULL,
     FilePool,
     Once,
     RedisPool,
@@ -18,7 +20,8 @@ from tests.kvpool.migrations import (
     fill,
     migrate,
 )
-from tests.redis_server import requires_redis
+from tests.real.environments import valkey_server, why_not
+from tests.redis_server import redis_server, requires_redis
 
 pytestmark = requires_redis
 
@@ -126,3 +129,19 @@ def test_read_only_replica(server: RedisPool, other: RedisPool, journal: Path) -
     target = FilePool(journal.parent.parent / "from-replica")
     assert migrate(other.url, target.url, journal).complete
     assert target.entries() == expected
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not valkey_server(), reason=why_not("real-valkey"))
+def test_copying_does_not_count_as_use(directory: FilePool, tmp_path: Path, journal: Path) -> None:
+    """Where the server can be told so, as Debian's Redis 7.0 can't."""
+    with redis_server(tmp_path, program=valkey_server()) as found:
+        server = RedisPool(found.port)
+        fill(server, size=BATCH_BYTES + 1000)  # copied in pieces
+        names = list(server.client.scan_iter())
+        for name in names:
+            dump = server.client.dump(name)
+            assert isinstance(dump, bytes)
+            server.client.restore(name, 0, dump, replace=True, idletime=5000)
+        assert migrate(server.url, directory.url, journal, FULL).complete
+        assert all(server.client.object("idletime", name) >= 5000 for name in names)

@@ -51,8 +51,8 @@ def test_a_closed_loop_s_concurrency_is_divided(engine: Start) -> None:
         now += 1
         most = max(most, now)
         await asyncio.sleep(0.05)
+        now -= 1  # before the client can know that it is over
         await good(request, writer)
-        now -= 1
 
     served = engine(count)
     run = run_sharded(configure(served, max_concurrency=5, num_prompts=30), 2)

@@ -1,0 +1,50 @@
+"""What objects of every kind have in common: conditions, and how people name one."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from cluster.errors import ClusterUsageError
+
+_PART = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
+_NAME = re.compile(rf"((?P<namespace>{_PART})/)?(?P<name>{_PART})")
+Conditions = Mapping[str, Mapping[str, Any]]
+
+
+def conditions(obj: Mapping[str, Any]) -> Conditions:
+    """Return the conditions of an object's status, by type."""
+    listed = (obj.get("status") or {}).get("conditions") or ()
+    return {one["type"]: one for one in listed}
+
+
+def said(condition: Mapping[str, Any]) -> str:
+    """Return XX."""
+    parts = (condition.get("reason"), condition.get("message"))
+    return ": ".join(str(part) for part in parts if part)
+
+
+def split_name(text: str) -> tuple[str | None, str] | None:
+    """Return the namespace, where one is given, and the name of ``[NAMESPACE/]NAME``; else None."""
+    match = _NAME.fullmatch(text)
+    return None if match is None else (match["namespace"], match["name"])
+
+
+def parse_name(text: str, option: str) -> tuple[str | None, str]:
+    """Return the namespace, where one is given, and the name of ``[NAMESPACE/]NAME``.
+
+    Args:
+        text: as somebody wrote it.
+        option: that it was given with.
+
+    Raises:
+        ClusterUsageError: it names nothing that can be in a cluster.
+    """
+    found = split_name(text)
+    if found is None:
+        raise ClusterUsageError(
+            "cluster.name",
+            f"{option} is {text!r}; expected [NAMESPACE/]NAME",
+            hint="names are of a-z, 0-9, - and .",
+            target=option,
+        )
+    return found
