@@ -8,17 +8,18 @@ import functools
 import inspect
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import typer
 
 from accelerators.documents import timestamp
+from accelerators.errors import ToolError
 from aibrixctl import __version__
 from aibrixctl.choices import one_of
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.render import FORMATS, Format, emit
-from aibrixctl.result import Result
+from aibrixctl.result import Problem, Result
 from aibrixctl.terminal import Reporter, drop_stdout
 
 
@@ -245,6 +246,13 @@ def finish(result: Result) -> int:
         emit(result, current.command, current.output, current.output_file, meta)
     except BrokenPipeError:
         drop_stdout()
+    except ToolError as error:
+        # What took an hour to measure is not lost with the disk: it goes to stdout.
+        if result.data is None or current.output_file in (None, "-"):
+            raise
+        current.output_file = None
+        told = (*result.errors, Problem.of(error))
+        return finish(replace(result, status="error", exit_code=ExitCode.FAILURE, errors=told))
     for warning in result.warnings:
         current.reporter.say(f"warning: {warning.message}")
         if warning.hint:

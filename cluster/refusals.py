@@ -80,7 +80,15 @@ def _status(body: bytes) -> dict[str, Any]:
 
 
 def _not_found(deed: "Deed", answer: dict[str, Any], where: str) -> NotFoundError:
-    if deed.name and (answer.get("details") or {}).get("name"):
+    details = answer.get("details") or {}
+    if details.get("kind") == "namespaces" and deed.resource != "namespaces":
+        return NotFoundError(
+            "cluster.no_namespace",
+            f"cannot {deed.verb} {deed.resource}: there is no namespace {details.get('name')}",
+            hint="`kubectl get namespaces` lists those that there are; choose one with --namespace",
+            target=details.get("name"),
+        )
+    if deed.name and details.get("name"):
         return NotFoundError(
             "cluster.not_found", f"there is no {deed.resource}{where}", target=_of(deed)
         )

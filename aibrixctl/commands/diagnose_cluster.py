@@ -218,7 +218,8 @@ def _scan(api: "Api", selector: str, pods: "PodOptions", parallel: int, stop: St
         raise NoAcceleratorError(
             "diagnose.no_accelerator_nodes",
             f"no node{where} has NVIDIA or Ascend accelerators, by its capacity or its labels",
-            hint="`kubectl describe nodes` shows what the device plugins registered",
+            hint="`kubectl get nodes --show-labels` shows what --nodes selects by, such as "
+            "kubernetes.io/hostname=NAME; `kubectl describe nodes`, what device plugins registered",
             target=selector or None,
         )
     reporter, reports = session().reporter, []

@@ -257,13 +257,29 @@ def _run(
 ) -> str:
     import time
 
+    from accelerators.errors import ToolError
     from optimizer.live.face import Face, listening
     from optimizer.live.service import run
     from optimizer.live.state import save
 
-    def remember() -> None:
+    def save_now() -> None:
         if state:
             save({loop.model: loop.memory for loop in loops}, state)
+
+    lost: set[str] = set()
+
+    def remember() -> None:
+        """Save, and go on serving where that fails: AIBrix reads silence as no replicas."""
+        try:
+            save_now()
+            lost.clear()
+        except ToolError as error:
+            if error.message not in lost:
+                reporter.line(f"error: {error.message}; serving goes on, a restart would forget")
+            lost.add(error.message)
+
+    reporter = session().reporter
+    save_now()
 
     face = Face(loops, changed=remember)
 
@@ -274,7 +290,7 @@ def _run(
 
     with listening(face, host, port) as url:
         names = ", ".join(loop.model for loop in loops)
-        session().reporter.line(f"serving the plan of {names} at {url}")
+        reporter.line(f"serving the plan of {names} at {url}")
         run(loops, stop, on_step=on_step, until_s=run_s)
     return url
 

@@ -88,12 +88,16 @@ def push(
     """
     from accelerators.errors import UsageError
     from aibrixctl.kube_options import access, refuse_unused
-    from aibrixctl.redis_access import redis_password
+    from aibrixctl.redis_access import is_redis, redis_password, redis_source
     from profiler.table_files import load_all, with_costs
 
     if not k8s:
         reach = {"--redis-service": redis_service, "--context": context, "--kubeconfig": kubeconfig}
         refuse_unused(reach, hint="add --k8s")
+    elif is_redis(url):
+        raise UsageError(
+            "push.target", f"{redis_source(url)} and --k8s exclude each other", target="--k8s"
+        )
     files = [url, *(paths or ())] if k8s else list(paths or ())
     if not files:
         raise UsageError("push.tables", "no table is given", hint="name files or folders")

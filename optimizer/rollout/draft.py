@@ -107,14 +107,19 @@ def _workloads(
         if kind not in named
     }
     types = named if seen else plan.replicas
-    found |= match(api, types, plan.model, named, measured_on(plan.inputs)).of_type
+    matched = match(api, types, plan.model, named, measured_on(plan.inputs))
+    found |= matched.of_type
+    missing = {**(seen or {}).get("without_workload", {}), **matched.without_workload}
+    again = ", and plan again" if seen else ""
     wanted = STORM_SERVICE if target == "stormservice" else DEPLOYMENT
     for kind, count in sorted(plan.replicas.items()):
         if kind not in found and count:
             raise RefusedError(
                 "rollout.no_workload",
-                f"the plan wants {count} replicas of {kind}, and nothing runs that type",
-                hint=f"make a deployment named {kind}, or name it: --deployment {kind}=NAME",
+                f"the plan wants {count} replicas of {kind}, and nothing runs that type: "
+                f"{missing.get(kind, 'the plan saw none')}",
+                hint=f"name what runs it, --deployment {kind}=NAME; or make a deployment named "
+                f"{kind}{again}",
                 target=kind,
             )
         if kind in found and target != "podautoscaler" and found[kind].kind is not wanted:

@@ -190,7 +190,7 @@ def resumed(journal: Journal, plan: str, host: str) -> Head:
         raise JournalError(
             "rollout.journal.finished",
             f"{journal.path} holds no unfinished rollout",
-            hint="leave out --resume and --rollback",
+            hint="nothing is to be continued or undone; is it another plan's, or --journal's?",
             target=str(journal.path),
         )
     for name, ours, theirs in (("plan", plan, head.plan), ("cluster", host, head.host)):

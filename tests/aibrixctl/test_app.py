@@ -128,6 +128,15 @@ def test_output_file_in_a_missing_folder_is_an_error(
     assert outcome.err.count("error:") == 1
 
 
+def test_a_result_whose_file_cannot_be_written_goes_to_stdout(
+    cli_json: Callable[..., Any], tmp_path: Path
+) -> None:
+    body = cli_json("schema", "list", "--output-file", str(tmp_path / "no" / "out.json"))
+    assert (body["status"], body["exit_code"]) == ("error", 1)
+    assert "no/out.json" in body["errors"][0]["message"]
+    assert body["data"]["schemas"]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full")
 def test_full_disk_is_said_once_and_exits_1() -> None:
     with Path("/dev/full").open("w") as full:

@@ -111,6 +111,7 @@ def test_rows_are_devices(at: tuple[str, ...], mocks: Mocks, cli: Callable[..., 
     lines = cli("diagnose", "cluster", *at, "--nodes", "none=such", "-o", "jsonl")
     assert lines.code == 13
     assert json.loads(lines.out)["errors"][0]["code"] == "diagnose.no_accelerator_nodes"
+    assert "kubernetes.io/hostname=NAME" in lines.err
 
 
 def test_nodes_that_do_not_answer_are_named_with_the_reason(

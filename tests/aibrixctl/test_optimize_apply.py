@@ -227,7 +227,23 @@ def test_a_plan_that_was_not_made_here_goes_by_names(cli: Cli, api: Api) -> None
     save(plan_of({"a": 2}), "plan.json")
     outcome = cli(*APPLY, api.namespace, "--yes")
     assert outcome.code == 1
-    assert "nothing runs that type" in outcome.err
+    assert "nothing runs that type: no deployment is named a\n" in outcome.err
     outcome = cli(*APPLY, api.namespace, "--dry-run", "--deployment", "a=a10")
     assert outcome.code == 0, outcome.err
     assert "spec.replicas: 1 -> 2" in outcome.out
+
+
+def test_a_workload_of_another_model_is_named_with_what_helps(cli: Cli, api: Api) -> None:
+    api.create(fleet.deployment("h100", 1, model="another"))
+    save(planned(api, {"h100": 2}), "plan.json")
+    outcome = cli(*APPLY, api.namespace, "--dry-run")
+    assert outcome.code == 1
+    assert f"deployment {api.namespace}/h100 serves another, not m\n" in outcome.err
+    assert "--deployment h100=NAME" in outcome.err
+    assert "and plan again" in outcome.err
+    outcome = cli(*APPLY, api.namespace, "--dry-run", "--deployment", "h100=h100")
+    assert outcome.code == 0, outcome.err
+
+
+def test_what_cannot_be_taken_back_is_not_applied_by_the_hint(cli: Cli, api: Api) -> None:
+    assert "leave out" not in cli(*APPLY, api.namespace, "--rollback").err

@@ -116,6 +116,27 @@ def test_traffic_doubles_redis_goes_away_and_the_service_restarts(tmp_path: Path
         ended(process, signal.SIGINT)
 
 
+def test_serving_goes_on_where_its_memory_can_no_longer_be_written(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    with redis_server(tmp_path) as server, redis.Redis(port=server.port) as client:
+        publish(client, "m", "coder-l20", 1.0, 1.0)
+        traffic(client, "m", 80)
+        at = ("--profiles", server.url, "--workload", server.url, "--headroom", "0%")
+        with serving(*at, "--interval", "0.2s", "--state", str(folder / "s.json")) as (
+            url,
+            process,
+        ):
+            page = f"{url}/metrics/default/coder-l20"
+            await_text(page, "} 100\n")
+            folder.rename(tmp_path / "gone")
+            traffic(client, "m", 160)
+            await_text(page, "} 200\n")
+            assert process.stderr is not None
+            assert any("serving goes on" in line for line in process.stderr)
+            ended(process, signal.SIGTERM)
+
+
 def test_what_cannot_be_served_is_refused_at_once(
     cli_json: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -133,4 +154,5 @@ def test_what_cannot_be_served_is_refused_at_once(
         assert refused(*at, "--host", "256.0.0.1")[1] == 1
         Path("state.json").write_text("[]")
         assert refused(*at, "--state", "state.json")[1] == 2
+        assert refused(*at, "--state", "no/state.json")[1] == 1
     assert refused(*at) == ("redis.unreachable", 13)

@@ -116,6 +116,12 @@ def test_without_a_table_there_is_nothing_to_push(cli_json: Any) -> None:
     assert (body["exit_code"], body["errors"][0]["code"]) == (2, "push.tables")
 
 
+def test_a_redis_and_the_cluster_s_exclude_each_other(cli_json: Any, table: Path) -> None:
+    body = cli_json("profile", "push", "redis://u:p@127.0.0.1:1/0", str(table), "--k8s")
+    assert (body["exit_code"], body["errors"][0]["code"]) == (2, "push.target")
+    assert "redis://127.0.0.1:1/0 and --k8s" in body["errors"][0]["message"]
+
+
 @pytest.mark.parametrize("name", ["a/b/c", "../x", "/a", "A"])
 def test_what_can_be_no_service_is_refused(
     cli_json: Any, kubectl: Path, table: Path, name: str

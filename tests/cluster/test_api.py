@@ -18,7 +18,16 @@ from cluster.errors import (
     ForbiddenError,
     NotFoundError,
 )
-from cluster.kinds import CONFIG_MAP, DEPLOYMENT, KV_CACHE, NODE, POD, POD_AUTOSCALER, Kind
+from cluster.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    KV_CACHE,
+    NAMESPACE,
+    NODE,
+    POD,
+    POD_AUTOSCALER,
+    Kind,
+)
 from cluster.transport import Limits
 from tests.kube import Server
 
@@ -102,6 +111,15 @@ def test_names_what_is_not_there(api: Api) -> None:
     unknown = Kind("example.com", "v1", "things", "Thing")
     with pytest.raises(NotFoundError, match="the cluster has no things"):
         api.find(unknown, "x")
+
+
+def test_a_missing_namespace_is_what_is_said_to_be_missing(api: Api) -> None:
+    body = config_map("c")
+    body["metadata"]["namespace"] = "nowhere"
+    with pytest.raises(NotFoundError, match="create configmaps: there is no namespace nowhere"):
+        api.create(body)
+    with pytest.raises(NotFoundError, match="there is no namespaces nowhere"):
+        api.get(NAMESPACE, "nowhere")
 
 
 def test_lists_page_by_page(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
