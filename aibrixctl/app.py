@@ -106,7 +106,7 @@ def _run(words: list[str]) -> int:
     except ToolError as error:
         return _fail(error)
     except typer.TyperException as error:
-        return _usage_error(error, path)
+        return _usage_error(error, path, words)
     return outcome if isinstance(outcome, int) else ExitCode.OK
 
 
@@ -164,13 +164,22 @@ def _bug(error: Exception) -> int:
     return _conclude(Result(None, status="error", exit_code=ExitCode.FAILURE, errors=(problem,)))
 
 
-def _usage_error(error: typer.TyperException, path: str) -> int:
+def _usage_error(error: typer.TyperException, path: str, words: list[str]) -> int:
     text = error.format_message()
     if not text or type(error).__name__ == "NoArgsIsHelpError":
         print(text, file=sys.stderr)  # noqa: T201
         return ExitCode.USAGE
-    name = f"{PROGRAM} {path}".strip()
-    return _fail(UsageError("usage", text.strip(), hint=f"see `{name} --help`"))
+    hint = f"see `{PROGRAM} {path}".strip() + " --help`"
+    if "-n" in _own(words) and _is_dry_run(error, "-n"):
+        hint = f"-n is --dry-run here, and a namespace is named with --namespace; {hint}"
+    return _fail(UsageError("usage", text.strip(), hint=hint))
+
+
+def _is_dry_run(error: typer.TyperException, option: str) -> bool:
+    """Tell whether an option is a dry run in a command that has namespaces as well."""
+    context = getattr(error, "ctx", None)
+    options = [set(one.opts) for one in context.command.params] if context else []
+    return {"--dry-run", option} in options and {"--namespace"} in options
 
 
 def _interrupted(code: ExitCode) -> int:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cluster.access import Access
+    from cluster.api import Api
 
 Kubeconfig = Annotated[
     str | None,
@@ -72,3 +73,8 @@ def access(
     from cluster.access import Access
 
     return Access(kubeconfig, context, namespace)
+
+
+def scope(api: "Api", *, all_namespaces: bool) -> str:
+    """Return where was looked, as the end of a sentence that says that nothing is there."""
+    return "in any namespace" if all_namespaces else f"in namespace {api.namespace}"

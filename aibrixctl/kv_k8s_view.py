@@ -10,12 +10,14 @@ _NARROW = ("NAMESPACE", "NAME", "BACKEND", "CACHE", "METADATA", "WATCHER", "SLOT
 _WIDE = ("MODE", "METADATA AT", "DATA")
 
 
-def draw_pools(console: "Console", rows: Sequence[Mapping[str, Any]], *, wide: bool) -> None:
+def draw_pools(
+    console: "Console", rows: Sequence[Mapping[str, Any]], where: str, *, wide: bool
+) -> None:
     """Print one line for each pool; pods as ready/wanted, slots as those behind ready pods."""
     from rich.table import Table
 
     if not rows:
-        console.print("no KVCache resource here")
+        console.print(f"no KVCache resource {where}", soft_wrap=True)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in (*_NARROW, *(_WIDE if wide else ())):

@@ -73,16 +73,19 @@ def stored_tables(url: str, choice: RedisChoice) -> "list[Source]":
 def of_one_model(
     choice: RedisChoice, places: Sequence[str], sources: "Sequence[Source]", workload: str
 ) -> RedisChoice:
-    """Return the choice with the model whose profiles were read, where none was named.
+    """Return the choice with the model whose tables were read, where none was named.
+
+    Traffic of another model is then not planned for, be it the only one there.
 
     Raises:
         UsageError: a model is named, and nothing is read from a Redis.
     """
     if choice.model is not None and not any(map(is_redis, [*places, workload])):
         raise UsageError("option.model", "--model is for redis://, and only files are given")
-    if choice.model is not None or not any(map(is_redis, places)):
+    if choice.model is not None or not any(map(is_redis, [*places, workload])):
         return choice
-    return replace(choice, model=next(s.table.model for s in sources if is_redis(s.path)))
+    stored = (source for source in sources if is_redis(source.path))
+    return replace(choice, model=next(stored, sources[0]).table.model)
 
 
 def load_workload(

@@ -47,6 +47,7 @@ def fleet(
 
     with connect(kube_options.access(kubeconfig, context, namespace)) as api:
         found = survey(api, ALL if all_namespaces else None)
+        where = kube_options.scope(api, all_namespaces=all_namespaces)
     blocked = found.blocked
     named = ", ".join(f"{one.kind} {one.namespace}/{one.name}" for one in blocked)
     text = f"{len(blocked)} of {len(found.workloads)} workloads are not whole: {named}"
@@ -55,7 +56,7 @@ def fleet(
         {"workloads": [_json(one) for one in found.workloads], "notes": list(found.notes)},
         rows=[_json(one) for one in found.workloads],
         record="workload",
-        view=lambda console, wide: _draw(console, found, wide=wide),
+        view=lambda console, wide: _draw(console, found, where, wide=wide),
         exit_code=ExitCode.FAULTS_FOUND if blocked else ExitCode.OK,
         errors=(error,) if blocked else (),
         warnings=tuple(Problem("diagnose.not_looked_at", note) for note in found.notes),
@@ -77,11 +78,11 @@ def _json(one: "Surveyed") -> dict[str, Any]:
     }
 
 
-def _draw(console: "Console", found: "Fleet", *, wide: bool) -> None:
+def _draw(console: "Console", found: "Fleet", where: str, *, wide: bool) -> None:
     from aibrixctl.render import table_of
 
     if not found.workloads:
-        console.print("Nothing serves models here")
+        console.print(f"Nothing serves models {where}", soft_wrap=True)
         return
     console.print(table_of([_line(one) for one in found.workloads]))
     for one in found.workloads:

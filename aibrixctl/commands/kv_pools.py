@@ -44,7 +44,7 @@ def pools(
     what other kv commands take; `kv doctor k8s:NAME` says what is wrong with a pool.
     """
     from aibrixctl import quantities
-    from aibrixctl.kube_options import access
+    from aibrixctl.kube_options import access, scope
     from aibrixctl.redis_access import redis_password
     from cluster.access import connect
     from cluster.api import ALL
@@ -57,12 +57,16 @@ def pools(
     way = access(kubeconfig, context, namespace)
     with connect(way) as api:
         found = list_pools(api, ALL if all_namespaces else None)
+        where = scope(api, all_namespaces=all_namespaces)
     maps = read_maps(found, lambda url: open_pool(url, password=password, timeout_s=timeout_s))
-    return _result(found, maps, way)
+    return _result(found, maps, way, where)
 
 
 def _result(
-    found: "Sequence[CachePool]", maps: "Mapping[str, Slots | KvPoolError]", way: "Access"
+    found: "Sequence[CachePool]",
+    maps: "Mapping[str, Slots | KvPoolError]",
+    way: "Access",
+    where: str,
 ) -> Result:
     from kvpool.errors import KvPoolError
 
@@ -80,7 +84,7 @@ def _result(
     def view(console: "Console", wide: bool) -> None:
         from aibrixctl.kv_k8s_view import draw_pools
 
-        draw_pools(console, rows, wide=wide)
+        draw_pools(console, rows, where, wide=wide)
 
     return Result(
         {"pools": rows}, rows=rows, record="pool", view=view, warnings=_warnings(found, dark, way)

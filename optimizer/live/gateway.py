@@ -64,7 +64,7 @@ def choose_model(found: Iterable[str], model: str | None, source: str) -> str:
         raise OptimizerUsageError(
             "traffic.model",
             f"{source} holds no request traces of {model!r}; it holds those of {shown}",
-            hint="name it as the gateway does: model.aibrix.ai/name",
+            hint="--model names it as the gateway does, by its label model.aibrix.ai/name",
             target=source,
         )
     return model or names[0]

@@ -23,7 +23,7 @@ def test_what_blocks_is_shown_with_the_node(
     snapshot: SnapshotAssertion,
 ) -> None:
     at = ("--kubeconfig", str(kube.kubeconfig), "-n", namespace)
-    assert cli("diagnose", "fleet", *at).out == "Nothing serves models here\n"
+    assert cli("diagnose", "fleet", *at).out == f"Nothing serves models in namespace {namespace}\n"
     owner = make(api, kinds.POD_SET, "tp16", {"podGroupSize": 3, "template": TEMPLATE},
                  {"readyPods": 1, "totalPods": 2, "phase": "Running"})  # fmt: skip
     for number, ready in ((0, True), (1, False)):

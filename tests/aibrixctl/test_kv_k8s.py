@@ -137,8 +137,18 @@ def test_pools_of_every_namespace(
 def test_a_namespace_without_pools(
     there: tuple[str, ...], cli: Callable[..., Any], cli_json: Callable[..., Any]
 ) -> None:
-    assert cli("kv", "pools", *there).out == "no KVCache resource here\n"
+    assert cli("kv", "pools", *there).out == f"no KVCache resource in namespace {there[-1]}\n"
     assert cli_json("kv", "pools", *there)["data"] == {"pools": []}
+
+
+def test_a_namespace_in_place_of_a_dry_run_is_told_apart(
+    there: tuple[str, ...], cli: Callable[..., Any]
+) -> None:
+    outcome = cli("kv", "doctor", "k8s:kv", "-n", there[-1])
+    assert outcome.code == 2
+    assert "-n is --dry-run here, and a namespace is named with --namespace" in outcome.err
+    outcome = cli("kv", "doctor", "k8s:kv", "--namespace", there[-1], "more")
+    assert "--dry-run" not in outcome.err
 
 
 def is_served(api: Api) -> bool:

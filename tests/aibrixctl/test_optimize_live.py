@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,20 @@ def test_a_window_and_files_mix_with_redis(cli_json: Cli, live: Live) -> None:
     alone = cli_json("optimize", "plan", "profiles", *words)["data"]
     assert alone["replicas"]["large"] > 0
     assert not any("have no data" in warning for warning in alone["warnings"])
+
+
+def test_traffic_of_another_model_is_planned_for_only_when_it_is_named(
+    cli_json: Cli, live: Live
+) -> None:
+    Path("profiles").mkdir()
+    table = make_table("large", [[20.0, 14.0], [9.0, 5.0]], cost=0.1)
+    save(replace(table, model="org/m"), "profiles/large.table.json")
+    words = ("optimize", "plan", "profiles", "--workload", live.url)
+    refused = cli_json(*words)
+    assert (refused["errors"][0]["code"], refused["exit_code"]) == ("traffic.model", 2)
+    assert "no request traces of 'org/m'; it holds those of m" in refused["errors"][0]["message"]
+    assert "--model" in refused["errors"][0]["hint"]
+    assert cli_json(*words, "--model", "m")["data"]["request_rate"] == 8.5
 
 
 def test_live_traffic_as_a_person_reads_it(
