@@ -246,12 +246,12 @@ def finish(result: Result) -> int:
         emit(result, current.command, current.output, current.output_file, meta)
     except BrokenPipeError:
         drop_stdout()
-    except ToolError as unwritable:
+    except ToolError as failure:
         # What took an hour to measure is not lost with the disk: it goes to stdout.
         if result.data is None or current.output_file in (None, "-"):
             raise
         current.output_file = None
-        told = (*result.errors, Problem.of(unwritable))
+        told = (*result.errors, Problem.of(failure))
         return finish(replace(result, status="error", exit_code=ExitCode.FAILURE, errors=told))
     for warning in result.warnings:
         current.reporter.say(f"warning: {warning.message}")

@@ -72,6 +72,7 @@ _ENGINE = (
     Right(kinds.DEPLOYMENT, ("get",)),
     Right(kinds.SERVICE, ("get", "list")),
     Right(kinds.POD, ("list",)),
+    Right(kinds.NODE, ("get",)),
 )
 _FORWARD = (
     Right(kinds.POD, ("get", "list")),

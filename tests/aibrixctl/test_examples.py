@@ -213,6 +213,8 @@ def beside_others(
         cluster_example(line, tmp_path, cli, monkeypatch, request.getfixturevalue("kube"))
     elif line.startswith("aibrixctl profile") and "k8s" in line:
         server = request.getfixturevalue("kube")
+        if "profile push" in line:
+            shutil.copytree(request.getfixturevalue("prepared") / "profiles", "profiles")
         profile_in_cluster(line, engine, server, tmp_path, cli, monkeypatch)
     elif "kv pools" in line or "k8s:" in line:
         pool_example(line, tmp_path, request.getfixturevalue("kube"), cli, monkeypatch)

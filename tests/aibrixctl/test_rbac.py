@@ -255,8 +255,11 @@ def test_profile_load(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("profiler.load.health.FLOOR_MS", 10_000.0)
-    with running() as server:
+    with running() as server, fleet.nodes(api) as make:
         of = deployment("l20", server.address[1], MODEL)
+        pod = of["spec"]["template"]["spec"]
+        pod["nodeName"] = make("NVIDIA-L20", 8)
+        pod["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": "1"}}
         create(api, of)
         add_pod(api, "l20-1", of)
         tester = account("profile load")
