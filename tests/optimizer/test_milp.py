@@ -38,6 +38,8 @@ def routable(problem: Problem, replicas: tuple[int, ...]) -> bool:
     """Whether some fractional routing fits the replicas: an LP of its own, built row by row."""
     model = highspy.Highs()
     model.setOptionValue("output_flag", False)
+    # HiGHS has one pool of threads a process, and refuses to solve with another number later.
+    model.setOptionValue("threads", 1)
     n_types = len(problem.types)
     for _ in range(len(problem.buckets) * n_types):
         model.addVar(0, 1)
