@@ -53,6 +53,18 @@ class Deed:
     name: str | None = None
 
 
+@dataclass(frozen=True)
+class _Call:
+    """One HTTP request; ``stream`` leaves the answer unread."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] | None = None
+    body: Any = None
+    content_type: str = ""
+    stream: bool = False
+
+
 class Transport:
     """The connections to one API server."""
 
@@ -94,7 +106,7 @@ class Transport:
         Raises:
             ClusterError: what the server refused, named by verb and resource.
         """
-        with self._opened(deed, method, path, query, body, content_type, stream=False) as response:
+        with self._opened(deed, _Call(method, path, query, body, content_type)) as response:
             return _parsed(response.data)
 
     @contextmanager
@@ -102,42 +114,22 @@ class Transport:
         self, deed: Deed, path: str, query: Mapping[str, str]
     ) -> "Iterator[BaseHTTPResponse]":
         """Give an answer of unknown length for the block, unread."""
-        with self._opened(deed, "GET", path, query, None, "", stream=True) as response:
+        with self._opened(deed, _Call("GET", path, query, stream=True)) as response:
             yield response
 
     @contextmanager
-    def _opened(
-        self,
-        deed: Deed,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: Any,
-        content_type: str,
-        *,
-        stream: bool,
-    ) -> "Iterator[BaseHTTPResponse]":
-        response = self._tried(deed, method, path, query, body, content_type, stream=stream)
+    def _opened(self, deed: Deed, call: "_Call") -> "Iterator[BaseHTTPResponse]":
+        response = self._tried(deed, call)
         try:
             if response.status >= 400:
                 raise refusal(deed, response.status, response.data, self.host)
             yield response
         finally:
-            if stream:
+            if call.stream:
                 response.close()
             response.release_conn()
 
-    def _tried(
-        self,
-        deed: Deed,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: Any,
-        content_type: str,
-        *,
-        stream: bool,
-    ) -> "BaseHTTPResponse":
+    def _tried(self, deed: Deed, call: "_Call") -> "BaseHTTPResponse":
         from urllib3.exceptions import (
             ConnectTimeoutError,
             HTTPError,
@@ -151,9 +143,9 @@ class Transport:
         while True:
             after_s = None
             try:
-                response = self._once(method, path, query, body, content_type, stream=stream)
+                response = self._once(call)
                 self._answered = True
-                repeatable = method != "POST" or response.status in (429, 503)
+                repeatable = call.method != "POST" or response.status in (429, 503)
                 if response.status not in RETRIED or not repeatable:
                     return response
                 after_s = _retry_after(response)
@@ -165,37 +157,29 @@ class Transport:
                 unsent = isinstance(cause, NewConnectionError | ConnectTimeoutError)
                 if (
                     isinstance(cause, SSLError)
-                    or not (unsent or method != "POST")
+                    or not (unsent or call.method != "POST")
                     or self._gives_up(began_s, delay_s)
                 ):
                     self._unreachable(deed, cause or error)
-            time.sleep((after_s or delay_s) * random.uniform(0.75, 1.0))
+            # Clients that failed together do not come back together, nor sooner than asked.
+            time.sleep((after_s or delay_s) * random.uniform(1.0, 1.25))
             delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
 
-    def _once(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: Any,
-        content_type: str,
-        *,
-        stream: bool,
-    ) -> "BaseHTTPResponse":
+    def _once(self, call: "_Call") -> "BaseHTTPResponse":
         from urllib.parse import urlencode
 
         from urllib3 import Timeout
 
         headers = {"Accept": "application/json", **self._credentials()}
-        if body is not None:
-            headers["Content-Type"] = content_type
+        if call.body is not None:
+            headers["Content-Type"] = call.content_type
         response: BaseHTTPResponse = self._pool.request(
-            method,
-            self.host + path + (f"?{urlencode(query)}" if query else ""),
-            body=None if body is None else json.dumps(body).encode(),
+            call.method,
+            self.host + call.path + (f"?{urlencode(call.query)}" if call.query else ""),
+            body=None if call.body is None else json.dumps(call.body).encode(),
             headers=headers,
             timeout=Timeout(connect=self._limits.connect_s, read=self._limits.read_s),
-            preload_content=not stream,
+            preload_content=not call.stream,
             retries=False,
         )
         return response
