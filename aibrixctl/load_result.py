@@ -106,7 +106,7 @@ def _verdict(
         problem = Problem("load.interrupted", "stopped early; what was measured is shown", url)
         return "partial", stop_code or ExitCode.PARTIAL, (problem,)
     if run.lost:
-        return "partial", ExitCode.PARTIAL, tuple(_lost(run, url))
+        return "partial", stop_code or ExitCode.PARTIAL, tuple(_lost(run, url))
     if not summary.completed:
         causes = ", ".join(f"{cause}: {n}" for cause, n in sorted(summary.by_cause.items()))
         message = f"none of {summary.offered} requests succeeded ({causes})"

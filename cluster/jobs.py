@@ -22,6 +22,9 @@ CONTAINER = "aibrixctl"
 _KEPT_S = 3600
 """How long a finished Job stays when its caller did not live to remove it."""
 _LOOK_S = 2.0
+_RECALL_S = 20.0
+"""For pods that are recalled to end and deliver; past the grace that Kubernetes gives them."""
+_RECALL_LOOK_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ def run_all(
     namespace: str | None = None,
     parallel: int,
     stop: threading.Event | None = None,
+    recall: Callable[[], None] | None = None,
     grace_s: float = 30.0,
     waiting: Callable[[Mapping[str, str]], None] = lambda _: None,
 ) -> Generator[Outcome, None, None]:
@@ -130,6 +134,8 @@ def run_all(
         namespace: where they run.
         parallel: most Jobs at a time.
         stop: when set, no more is started or awaited.
+        recall: called then, where given; the pods that run are told to end, and what they still
+            deliver is yielded.
         grace_s: past a Job's deadline, after which it is given up.
         waiting: told by Job what its pod waits for (no node, no image), when that changes.
 
@@ -159,6 +165,9 @@ def run_all(
                 yield outcome
             if not queue and not running:
                 return
+        if recall is not None:
+            recall()
+            yield from _recalled(api, within, selector, list(running))
     finally:
         refused = isinstance(sys.exception(), ForbiddenError)
         # Who may not create or follow Jobs may not be able to remove them; the first error counts.
@@ -188,6 +197,41 @@ def remove(api: Api, specs: Sequence[JobSpec], namespace: str) -> None:
     selector = f"{documents.RUN_LABEL}={specs[0].run}"
     for left in list(api.list(CONFIG_MAP, namespace, labels=selector)):
         api.delete(CONFIG_MAP, left["metadata"]["name"], namespace)
+
+
+def _recalled(
+    api: Api, namespace: str, selector: str, names: Sequence[str]
+) -> Generator[Outcome, None, None]:
+    """End Jobs by their deadline, which tells their pods; a Job deleted takes its documents along.
+
+    A pod that does not run yet has nothing to deliver.
+    """
+    with suppress(ForbiddenError):
+        for name in names:
+            api.patch(JOB, name, {"spec": {"activeDeadlineSeconds": 1}}, namespace)
+        until_s = time.monotonic() + _RECALL_S
+        left = set(names)
+        while left:
+            in_time = time.monotonic() < until_s
+            alive = _running(api, namespace, selector) if in_time else set()
+            for name in sorted(left):
+                document = documents.fetch(api, name, namespace)
+                if document is None and name in alive:
+                    continue
+                left.remove(name)
+                why = None if document else "it was stopped before it had anything to deliver"
+                yield Outcome(name, document, why)
+            if left:
+                time.sleep(_RECALL_LOOK_S)
+
+
+def _running(api: Api, namespace: str, selector: str) -> set[str]:
+    """Return the Jobs whose pods run."""
+    return {
+        pod["metadata"].get("labels", {}).get("job-name", "")
+        for pod in api.list(POD, namespace, labels=selector)
+        if pod.get("status", {}).get("phase") == "Running"
+    }
 
 
 class _Troubles:

@@ -94,8 +94,10 @@ def _lists(*listed: Kind) -> tuple[Right, ...]:
     return tuple(Right(kind, ("list",)) for kind in listed)
 
 
+_RECALLS = Right(kinds.JOB, ("patch",))
 _LOADS = Needs(
-    (*_ENGINE, *_JOBS, _DELIVERS), (Right(kinds.CONFIG_MAP, ("create", "get", "patch")),)
+    (*_ENGINE, *_JOBS, _RECALLS, _DELIVERS),
+    (Right(kinds.CONFIG_MAP, ("create", "get", "patch")),),
 )
 _LOADS_FROM_HERE = Needs((*_ENGINE, *_FORWARD))
 

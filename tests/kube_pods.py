@@ -29,6 +29,7 @@ Rule = Callable[[Object], Status | None]
 """From a Job to the status that its pod stays in instead of running; None to run it."""
 Environment = Callable[[Object], Mapping[str, str]]
 """From a Job to more variables of its pod, such as those that simulate its node's GPUs."""
+_GRACE_S = 10.0
 
 
 def unschedulable(message: str = "0/3 nodes are available") -> Status:
@@ -64,7 +65,8 @@ class Pod:
         name: of the pod; job: of its Job.
         process: its container.
         output: file with what it wrote.
-        until_s: ``time.monotonic`` of the Job's deadline; infinite without one.
+        deadline_s: of the Job, from its start; infinite without one.
+        began_s: ``time.monotonic`` of its start.
         reason: why it was ended from outside; None when it wasn't.
     """
 
@@ -72,7 +74,8 @@ class Pod:
     job: str
     process: "subprocess.Popen[bytes]"
     output: Path
-    until_s: float
+    deadline_s: float
+    began_s: float = field(default_factory=time.monotonic)
     reason: str | None = None
 
 
@@ -124,6 +127,8 @@ class Kubelet:
         elif name not in self.jobs:
             self.jobs[name] = job
             self._start(api, job)
+        elif name in self.pods:
+            self.pods[name].deadline_s = _deadline_s(job)
 
     def _start(self, api: Api, job: Object) -> None:
         metadata, template = job["metadata"], job["spec"]["template"]
@@ -177,16 +182,17 @@ class Kubelet:
                 stdout=file,
                 stderr=file,
             )
-        deadline = job["spec"].get("activeDeadlineSeconds")
-        until_s = time.monotonic() + deadline if deadline else float("inf")
-        return Pod(name, job["metadata"]["name"], process, output, until_s)
+        return Pod(name, job["metadata"]["name"], process, output, _deadline_s(job))
 
     def _look(self, api: Api) -> None:
         """Write down which pods have ended; end those that are past their deadline."""
         for job, pod in list(self.pods.items()):
             if pod.process.poll() is None:
-                if time.monotonic() > pod.until_s:
-                    self.end(job, "DeadlineExceeded", signum=signal.SIGKILL)
+                late_s = time.monotonic() - pod.began_s - pod.deadline_s
+                if late_s > 0 and pod.reason is None:
+                    self.end(job, "DeadlineExceeded", signum=signal.SIGTERM)
+                elif late_s > _GRACE_S:
+                    pod.process.kill()
                 continue
             code = pod.process.returncode
             self._write_end(api, pod, 128 - code if code < 0 else code)
@@ -222,6 +228,10 @@ class Kubelet:
 
     def _write(self, api: Api, kind: Any, name: str, status: Status) -> None:
         api.patch(kind, name, {"status": dict(status)}, subresource="status")
+
+
+def _deadline_s(job: Object) -> float:
+    return float(job["spec"].get("activeDeadlineSeconds", "inf"))
 
 
 def _field(pod: Object, path: str) -> str:

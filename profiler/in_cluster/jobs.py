@@ -82,11 +82,11 @@ class LoadJobs:
         Args:
             config: of the whole load; its URL is that within the cluster.
             clients: pods; fewer where the load is too small for so many.
-            stop: when set, the pods are removed, and nothing is returned.
+            stop: when set, the pods are told to end, and what they had measured is returned.
             waiting: told what is waited for, when that changes.
 
         Raises:
-            InterruptedProbeError: it was stopped; the pods went with what they had measured.
+            InterruptedProbeError: it was stopped before any pod had measured anything.
             ShardLostError: a pod was gone before the load began, or none left anything.
             ProfilerError: as ``run_load``; what a pod refuses is refused.
             ClusterError: the server refuses or stays away.
@@ -101,19 +101,20 @@ class LoadJobs:
         by_name = dict(zip((spec.name for spec in specs), shares, strict=True))
         self._store(f"{run}-load", config, labels, specs)
         waiting(f"{len(specs)} pods to start" if len(specs) > 1 else "a pod to start")
-        collected = _Collected(config, gate, by_name)
+        collected = _Collected(config, gate, by_name, stop)
         outcomes = run_all(
             self.api,
             specs,
             namespace=self.namespace,
             parallel=len(specs),
             stop=stop,
+            recall=lambda: waiting("what the pods have measured so far"),
             waiting=lambda troubles: waiting(_said(troubles, by_name)),
         )
         with contextlib.closing(outcomes):
             for outcome in outcomes:
                 collected.take(outcome)
-        if stop.is_set():
+        if stop.is_set() and not any(map(len, collected.recordings)):
             raise InterruptedProbeError
         return reduce_shards(config, collected.recordings, collected.lost)
 
@@ -181,6 +182,7 @@ class _Collected:
     config: LoadConfig
     gate: Gate
     by_name: Mapping[str, Part]
+    stop: threading.Event
 
     def __post_init__(self) -> None:
         self.recordings: list[Recording] = []
@@ -190,14 +192,21 @@ class _Collected:
         """Take how a pod ended; raises what it refused, and its loss before the start."""
         part, why = self.by_name[outcome.name], outcome.failure
         if outcome.document is not None:
-            recording = self._recording(outcome.name, part, outcome.document)
-            if recording.complete:
-                self.recordings.append(recording)
-                return
-            # Nobody here stopped it: a node that is drained or a pod that is evicted.
-            why = "its pod was told to stop before the end"
+            try:
+                recording = self._recording(outcome.name, part, outcome.document)
+            except ProfilerError as error:
+                if not self.stop.is_set():
+                    raise
+                why = error.message
+            else:
+                if recording.complete or self.stop.is_set():
+                    self.recordings.append(recording)
+                    return
+                # Nobody here stopped it: a node that is drained or a pod that is evicted.
+                why = "its pod was told to stop before the end"
         reason = f"Job {outcome.name}: {why}"
-        if len(self.by_name) > 1 and self.gate.start_unix_s() is not None:
+        begun = len(self.by_name) > 1 and self.gate.start_unix_s() is not None
+        if begun or self.stop.is_set():
             self.lost.append(LostShard(str(part), reason))
             return
         raise ShardLostError(

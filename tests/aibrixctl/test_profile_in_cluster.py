@@ -127,12 +127,9 @@ def test_a_lost_pod_is_named_and_the_load_is_partial(
 def evict_under_load(api: Api, node: Kubelet, signum: int) -> None:
     """Evict the pod of the second part once the load has begun."""
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        starts = [one for one in api.list(CONFIG_MAP) if one["metadata"]["name"].endswith("-start")]
-        if starts and time.time() > float(starts[0]["data"]["start_unix_s"]) + 1:
-            node.end(next(job for job in node.pods if job.endswith("-2")), signum=signum)
-            return
+    while load_runs_since(api) < 1 and time.monotonic() < deadline:
         time.sleep(0.05)
+    node.end(next(job for job in node.pods if job.endswith("-2")), signum=signum)
 
 
 @pytest.mark.parametrize(
@@ -199,27 +196,76 @@ def test_rights_that_are_missing_are_named_before_anything_runs(
     assert not left(api)
 
 
-def test_ctrl_c_removes_the_jobs(
-    api: Api, kube: Server, namespace: str, engine: int, tmp_path: Path
-) -> None:
+@pytest.fixture
+def long_load(
+    kube: Server, namespace: str, engine: int, tmp_path: Path
+) -> Iterator[tuple[Kubelet, "subprocess.Popen[str]"]]:
+    """A load of two pods that takes 10 minutes, and the node that they run on."""
+    words = load("--duration", "10m", "--shards", "2", "-n", namespace)
     with kubelet(kube, namespace, tmp_path) as node:
         process = subprocess.Popen(
-            [sys.executable, "-m", "aibrixctl", *load("--duration", "10m"), "-n", namespace],
+            [sys.executable, "-m", "aibrixctl", *words],
             env=os.environ | {"KUBECONFIG": str(kube.kubeconfig), "AIBRIXCTL_OUTPUT": "json"},
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
         )
-        deadline = time.monotonic() + 120
-        while not node.pods:
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
+        try:
+            yield node, process
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def wait_for(process: "subprocess.Popen[str]", ready: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not ready():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+
+
+def test_ctrl_c_before_the_load_removes_the_jobs(
+    api: Api, long_load: tuple[Kubelet, "subprocess.Popen[str]"]
+) -> None:
+    node, process = long_load
+    wait_for(process, lambda: node.pods)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert json.loads(out)["errors"][0]["code"] == "interrupted"
+    assert_gone(api, node)
+
+
+def test_ctrl_c_under_load_reports_what_the_pods_measured(
+    api: Api, long_load: tuple[Kubelet, "subprocess.Popen[str]"]
+) -> None:
+    node, process = long_load
+    wait_for(process, lambda: load_runs_since(api) > 2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    body = json.loads(out)
+    assert (process.returncode, body["exit_code"], body["status"]) == (130, 130, "partial")
+    assert body["errors"][0]["code"] == "load.interrupted"
+    assert "waiting for what the pods have measured so far" in err
+    assert (body["data"]["shards"], body["data"]["lost_shards"]) == (2, [])
+    assert body["data"]["complete"] is False
+    assert body["data"]["requests"]["completed"] > 20
+    assert_gone(api, node)
+
+
+def load_runs_since(api: Api) -> float:
+    """Seconds since a load began; below 0 while none has."""
+    starts = [one for one in api.list(CONFIG_MAP) if one["metadata"]["name"].endswith("-start")]
+    return time.time() - float(starts[0]["data"]["start_unix_s"]) if starts else -1.0
+
+
+def assert_gone(api: Api, node: Kubelet) -> None:
+    """Nothing of a load is left; the node takes a moment to end what was deleted."""
     assert not left(api)
-    assert not [pod for pod in api.list(POD) if "job-name" in pod["metadata"]["labels"]]
+    deadline = time.monotonic() + 30
+    while node.pods or [p for p in api.list(POD) if "job-name" in p["metadata"]["labels"]]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_port_forward_marks_the_figures(

@@ -1,5 +1,9 @@
 """The rights that ``rbac print`` gives suffice for each command, and none of them is idle."""
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.access import Access
+from cluster.access import Access, connect
 from cluster.api import Api
-from cluster.kinds import NAMESPACE, STORM_SERVICE
+from cluster.kinds import CONFIG_MAP, NAMESPACE, STORM_SERVICE
 from cluster.rights import NEEDS, WORKER
 from cluster.transport import Deed, Transport
 from mockfail.state import Override
@@ -247,6 +251,14 @@ def test_optimize_doctor(api: Api, account: Callable[[str], Account]) -> None:
     doctor.has_no_idle_right()
 
 
+def interrupt_load(kube: Server, namespace: str) -> None:
+    """Press Ctrl-C once a load has begun."""
+    with connect(Access(str(kube.kubeconfig), namespace=namespace)) as api:
+        while not any(one["metadata"]["name"].endswith("-start") for one in api.list(CONFIG_MAP)):
+            time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_profile_load(
     kube: Server,
     api: Api,
@@ -263,13 +275,16 @@ def test_profile_load(
         create(api, of)
         add_pod(api, "l20-1", of)
         tester = account("profile load")
+        words = (
+            *("profile", "load", "--target", "k8s:deployment/l20", "--request-rate", "20"),
+            *("--input-tokens", "32", "--output-tokens", "4", "--warmup", "0s", "--shards", "2"),
+        )
         with kubelet(kube, api.namespace, tmp_path, account=tester.worker):
-            tester.run(
-                *("profile", "load", "--target", "k8s:deployment/l20", "--request-rate", "20"),
-                *("--input-tokens", "32", "--output-tokens", "4", "--duration", "2s"),
-                *("--warmup", "0s", "--shards", "2"),
-                codes=(0, 3),
-            )
+            tester.run(*words, "--duration", "2s", codes=(0, 3))
+            ctrl_c = threading.Thread(target=interrupt_load, args=(kube, api.namespace))
+            ctrl_c.start()
+            tester.run(*words, "--duration", "10m", codes=(130,))
+            ctrl_c.join()
         create(api, service("front", 80, of["spec"]["selector"]["matchLabels"], 8000))
         tester.run(
             *("profile", "run", "--target", "front=k8s:service/front", "--input-tokens", "32"),

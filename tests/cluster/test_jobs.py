@@ -2,6 +2,8 @@
 
 import json
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from cluster.api import Api
 from cluster.jobs import JobSpec, run_all
 from cluster.kinds import CONFIG_MAP, JOB, POD
 from tests.kube import Server, api_server
-from tests.kube_pods import kubelet, no_image, unschedulable
+from tests.kube_pods import Rule, Status, kubelet, no_image, unschedulable
 
 
 def spec(name: str, *words: str, deadline_s: int = 60) -> JobSpec:
@@ -21,6 +23,10 @@ def spec(name: str, *words: str, deadline_s: int = 60) -> JobSpec:
 def left(api: Api) -> list[str]:
     return [one["metadata"]["name"] for kind in (JOB, CONFIG_MAP) for one in api.list(kind)
             if one["metadata"].get("labels", {}).get("aibrixctl/run")]  # fmt: skip
+
+
+def only_pod_of(name: str, status: Status) -> Rule:
+    return lambda job: status if job["metadata"]["name"] == name else None
 
 
 def test_a_job_s_result_comes_back_as_its_document(
@@ -59,9 +65,8 @@ def test_what_a_pod_waits_for_is_told(
 def test_a_pod_past_its_deadline_is_named(
     kube: Server, api: Api, namespace: str, tmp_path: Path
 ) -> None:
-    words = ("profile", "serve-sim", "--accelerator", "h100", "--model", "llama-3-8b")
+    job = replace(spec("a", deadline_s=3), container={"command": ["sleep", "600"]})
     with kubelet(kube, namespace, tmp_path):
-        job = spec("a", *words, "--port", "0", deadline_s=3)
         (outcome,) = run_all(api, [job], parallel=1)
     assert outcome.document is None
     assert "DeadlineExceeded" in str(outcome.failure)
@@ -107,6 +112,38 @@ def test_why_a_pod_waited_is_remembered_when_its_deadline_takes_it_away(
     with kubelet(kube, namespace, tmp_path, rule=lambda job: no_image()):
         (outcome,) = run_all(api, [spec("a")], parallel=1, waiting=waiting)
     assert outcome.failure == "ImagePullBackOff: image not found"
+
+
+def test_what_pods_have_when_they_are_recalled_still_comes_back(
+    api: Api, kube: Server, namespace: str, tmp_path: Path
+) -> None:
+    """One serves, one has nothing to deliver, one waits for a node."""
+    stop, recalled = threading.Event(), []
+    serves = ("profile", "serve-sim", "--accelerator", "h100", "--model", "llama-3-8b")
+    specs = [
+        spec("a", *serves, "--port", "0", deadline_s=600),
+        replace(spec("b", deadline_s=600), container={"command": ["sleep", "600"]}),
+        spec("c", deadline_s=600),
+    ]
+
+    def stop_when_it_serves() -> None:
+        while "a" not in node.outputs or "http://" not in node.outputs["a"].read_text():
+            time.sleep(0.05)
+        stop.set()
+
+    with kubelet(kube, namespace, tmp_path, rule=only_pod_of("c", unschedulable())) as node:
+        watcher = threading.Thread(target=stop_when_it_serves)
+        watcher.start()
+        outcomes = run_all(api, specs, parallel=3, stop=stop, recall=lambda: recalled.append(True))
+        found = {one.name: one for one in outcomes}
+        watcher.join()
+    assert recalled == [True]
+    assert json.loads(found["a"].document or b"{}")["command"] == "profile serve-sim"
+    assert {one.failure for name, one in found.items() if name != "a"} == {
+        "it was stopped before it had anything to deliver"
+    }
+    assert found.keys() == {"a", "b", "c"}
+    assert not left(api)
 
 
 def test_jobs_outlive_a_restart_of_the_server(tmp_path: Path) -> None:
