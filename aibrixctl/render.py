@@ -24,7 +24,12 @@ MACHINE: tuple[Format, ...] = ("json", "yaml", "jsonl")
 def emit(
     result: Result, command: str, form: Format, path: str | None, meta: Mapping[str, Any]
 ) -> None:
-    """Print a result in a format, to stdout or atomically to ``path``, a file or a ConfigMap."""
+    """Print a result in a format, to stdout or atomically to ``path``, a file or a ConfigMap.
+
+    An error that the format has no words for leaves the file as it was.
+    """
+    if result.data is None and form not in MACHINE:
+        return
     if path is not None and path.startswith("k8s:"):
         _deliver(result, command, form, path, meta)
         return
@@ -126,8 +131,6 @@ def _csv(rows: Sequence[Row]) -> str:
 
 def _write_view(result: Result, out: IO[str], *, wide: bool) -> None:
     """Draw for a person; in a buffer first, so that no line ends in padding."""
-    if result.data is None:
-        return
     buffer = io.StringIO()
     console = terminal.console(out, into=buffer, unlimited=wide)
     if result.view is not None:

@@ -89,6 +89,17 @@ def test_usage_errors_replace_the_old_output_file(cli: Callable[..., Any]) -> No
     assert json.loads(Path("out.json").read_text())["status"] == "error"
 
 
+@pytest.mark.parametrize("form", ["table", "csv"])
+def test_an_error_that_a_format_has_no_words_for_leaves_the_old_output_file(
+    form: str, cli: Callable[..., Any]
+) -> None:
+    Path("out").write_text("old")
+    outcome = cli("accelerators", "show", "nothing", "-o", form, "--output-file", "out")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "nothing" in outcome.err
+    assert Path("out").read_text() == "old"
+
+
 @pytest.mark.parametrize("words", [("--help",), ("--version",), ("schema", "list", "-h")])
 def test_help_is_there_in_spite_of_a_broken_configuration(
     words: tuple[str, ...], cli: Callable[..., Any]
@@ -255,7 +266,8 @@ def test_a_signal_keeps_its_code_where_the_output_cannot_be_written(tmp_path: Pa
         "import os, signal, aibrixctl.schemas as s\n"
         "s.names = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
         "from aibrixctl.app import run\n"
-        f"raise SystemExit(run(['schema', 'list', '--output-file', '{tmp_path}/no/x']))\n"
+        "words = ['schema', 'list', '-o', 'json', '--output-file']\n"
+        f"raise SystemExit(run([*words, '{tmp_path}/no/x']))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
