@@ -70,14 +70,15 @@ def survey(api: Api, namespace: Where = None) -> Fleet:
     Raises:
         ClusterError: the server refuses or fails.
     """
-    notes: list[str] = []
+    unknown: list[str] = []
     found: list[Workload] = []
     for kind, selector in _SHOWN:
         try:
             objects = api.list(kind, namespace, labels=selector)
             found += sorted(map(workload_of, objects), key=lambda w: (w.namespace, w.name))
         except NotFoundError:
-            notes.append(f"the cluster has no {kind.resource}")
+            unknown.append(kind.resource)
+    notes = [f"the cluster has no {', '.join(unknown)}"] if unknown else []
     pods = by_group(api.list(kinds.POD, namespace)) if any(map(_has_pods, found)) else {}
     nodes: dict[str, Node] = {}
     try:
