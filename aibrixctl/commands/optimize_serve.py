@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from optimizer.live.traffic import Traffic
     from optimizer.solver import Solver
 
+_SHORTEST_S = 0.1
+
 
 @command(
     "optimize serve",
@@ -140,7 +142,7 @@ def serve(
             quantities.fraction("--min-saving", min_saving),
         ),
         limits=limits_of(headroom, available, minimum, maximum, None),
-        interval_s=max(quantities.duration("--interval", interval), 0.1),
+        interval_s=_interval_s(interval),
         costs=numbers("--cost", cost),
         initial=whole_numbers("--current", current),
     )
@@ -149,6 +151,21 @@ def serve(
         loops = _loops(profiles, workload, model, namespace, choice, settings, solver, state)
         url = _run(loops, state, host, port, stop, run_s)
     return _result(url, loops)
+
+
+def _interval_s(text: str) -> float:
+    from accelerators.errors import UsageError
+    from aibrixctl.quantities import duration
+
+    found_s = duration("--interval", text)
+    if found_s < _SHORTEST_S:
+        raise UsageError(
+            "option.interval",
+            f"--interval is {text}; expected {_SHORTEST_S * 1e3:g}ms or more",
+            hint="the gateway writes its traffic every 10s",
+            target="--interval",
+        )
+    return found_s
 
 
 def _loops(

@@ -151,6 +151,7 @@ def test_what_cannot_be_served_is_refused_at_once(
         assert refused(*at, "--min", "a11=1") == ("problem.unknown_type", 2)
         assert refused(*at, "--model", "n") == ("profiles.model", 2)
         assert refused("--profiles", server.url, "--workload", "t.csv") == ("option.workload", 2)
+        assert refused(*at, "--interval", "0s") == ("option.interval", 2)
         assert refused(*at, "--host", "256.0.0.1")[1] == 1
         Path("state.json").write_text("[]")
         assert refused(*at, "--state", "state.json")[1] == 2
