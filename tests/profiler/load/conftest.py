@@ -152,14 +152,17 @@ class Engine:
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._started.set()
         await self._stop.wait()
-        server.close()
-        # What was just accepted becomes a connection, and every connection ends before the loop.
+        # What was just accepted becomes a connection, which a closed server would refuse to know,
+        # and every connection ends before the loop.
+        for listening in server.sockets:
+            self._loop.remove_reader(listening)
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             for writer in self._writers:
                 writer.transport.abort()
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(others, timeout=1)
+        server.close()
         await server.wait_closed()
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
