@@ -5,16 +5,14 @@ replaying its probes; the last line may be torn and is then dropped. A run under
 configuration never picks up these lines.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
 from accelerators.documents import timestamp, write_errors
+from accelerators.json_lines import JsonLines
 from profiler.errors import ProfilerError, ProfilerUsageError
 
 NAME = "probes.jsonl"
@@ -65,24 +63,28 @@ class Journal:
         """
         self.path = Path(folder) / NAME
         self.records: list[dict[str, Any]] = []
-        self._one_at_a_time = threading.Lock()
         with write_errors(folder):
             Path(folder).mkdir(parents=True, exist_ok=True)
-        with write_errors(self.path):
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._file = os.open(self.path, flags, 0o666)
         try:
-            self._lock()
+            self._lines = JsonLines(self.path)
+        except BlockingIOError as error:
+            raise ProfilerError(
+                "journal.busy",
+                f"another run is writing {self.path}",
+                hint="wait for it, or give this run another --out",
+                target=str(self.path),
+            ) from error
+        try:
             self._start(config, resume)
         except BaseException:
-            os.close(self._file)
+            self._lines.close()
             raise
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._file)
+        self._lines.close()
 
     def append(self, record: dict[str, Any]) -> None:
         """Write one event as one line and wait until it is on the disk.
@@ -90,40 +92,13 @@ class Journal:
         Raises:
             ToolError: it can't be written; the journal is left as it was before.
         """
-        line = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-        data = line.encode()
-        with self._one_at_a_time, write_errors(self.path):
-            size = os.fstat(self._file).st_size
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(self._file, view) :]
-                if self._is_regular():
-                    os.fsync(self._file)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._file, size)
-                raise
-
-    def _is_regular(self) -> bool:
-        return self.path.is_file()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ProfilerError(
-                "journal.busy",
-                f"another run is writing {self.path}",
-                hint="wait for it, or give this run another --out",
-                target=str(self.path),
-            ) from error
+        self._lines.append(record)
 
     def _start(self, config: Config, resume: bool) -> None:
         lines = self._read()
         if len(lines) == 1:
             # A run that measured nothing holds nothing to lose.
-            os.ftruncate(self._file, 0)
+            self._lines.clear()
             lines = []
         if lines and not resume:
             raise ProfilerUsageError(
@@ -152,31 +127,17 @@ class Journal:
         )
 
     def _read(self) -> list[dict[str, Any]]:
-        """Return the whole lines, and cut a torn last one off the file."""
-        if not self._is_regular() or os.fstat(self._file).st_size == 0:
-            return []
-        text = self._whole_lines()
-        records = []
-        for number, line in enumerate(text.split("\n")[:-1], 1):
-            try:
-                record = json.loads(line)
-                if not isinstance(record, dict) or "type" not in record:
-                    raise ValueError("not an event")
-            except ValueError as error:
-                raise ProfilerUsageError(
-                    "journal.malformed",
-                    f"line {number} of {self.path} is damaged: {error}",
-                    hint="give this run another --out, or remove the lines from there on",
-                    target=str(self.path),
-                ) from error
-            records.append(record)
+        records: list[dict[str, Any]] = []
+        try:
+            for record in self._lines.read():
+                if "type" not in record:
+                    raise ValueError(f"line {len(records) + 1}: not an event")
+                records.append(record)
+        except ValueError as error:
+            raise ProfilerUsageError(
+                "journal.malformed",
+                f"{self.path} is damaged: {error}",
+                hint="give this run another --out, or remove the lines from there on",
+                target=str(self.path),
+            ) from error
         return records
-
-    def _whole_lines(self) -> str:
-        with write_errors(self.path):
-            size = os.fstat(self._file).st_size
-            data = os.pread(self._file, size, 0)
-            whole = data.rfind(b"\n") + 1
-            if whole < size:
-                os.ftruncate(self._file, whole)
-        return data[:whole].decode("utf-8", "replace")

@@ -4,15 +4,14 @@ A line is on the disk before what it announces is done, so that after a kill at 
 journal and the cluster together tell what is left. The file is locked while a rollout runs.
 """
 
-import fcntl
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from accelerators.documents import timestamp, write_errors
+from accelerators.documents import timestamp
+from accelerators.json_lines import JsonLines
 from optimizer.rollout.errors import JournalError
 from optimizer.rollout.step import Goal, Step
 
@@ -70,22 +69,28 @@ class Journal:
         self.begun: set[int] = set()
         self.undoing: str | None = None
         self.outcome: Outcome | None = None
-        with write_errors(self.path):
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            self._lock()
+            self._lines = JsonLines(self.path)
+        except BlockingIOError as error:
+            raise JournalError(
+                "rollout.busy",
+                f"another rollout is writing {self.path}",
+                hint="wait for it, or stop it with SIGINT",
+                target=str(self.path),
+            ) from error
+        try:
             self._read()
         except BaseException:
-            os.close(self._file)
+            self._lines.close()
             raise
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not os.fstat(self._file).st_size:
-            self.path.unlink(missing_ok=True)
-        os.close(self._file)
+        if self._lines.empty:
+            self._lines.remove()
+        self._lines.close()
 
     @property
     def unfinished(self) -> bool:
@@ -124,33 +129,13 @@ class Journal:
         self._add({"type": "end", "outcome": outcome})
 
     def _add(self, record: dict[str, Any]) -> None:
-        line = json.dumps({**record, "at": timestamp()}, sort_keys=True) + "\n"
-        with write_errors(self.path):
-            os.write(self._file, line.encode())
-            os.fsync(self._file)
+        self._lines.append({**record, "at": timestamp()})
         self._take(record)
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(self._file), self.path.stat()):
-                raise BlockingIOError  # Its owner took the empty file away as we opened it.
-        except (BlockingIOError, FileNotFoundError) as error:
-            raise JournalError(
-                "rollout.busy",
-                f"another rollout is writing {self.path}",
-                hint="wait for it, or stop it with SIGINT",
-                target=str(self.path),
-            ) from error
-
     def _read(self) -> None:
-        text = self.path.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]
-        if len(whole) < len(text):  # A kill, or a full disk, in the middle of a line.
-            os.ftruncate(self._file, len(whole))
         try:
-            for line in whole.splitlines():
-                self._take(json.loads(line))
+            for record in self._lines.read():
+                self._take(record)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise JournalError(
                 "rollout.journal.damaged",
