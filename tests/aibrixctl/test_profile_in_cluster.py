@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from ..profiler.sim.served import MODEL, running
 from . import fake_kubectl
 
 Cli = Callable[..., dict[str, Any]]
+Pods = Callable[..., AbstractContextManager[Kubelet]]
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +53,12 @@ def reach(kube: Server, namespace: str, monkeypatch: pytest.MonkeyPatch) -> tupl
     return ("--namespace", namespace)
 
 
+@pytest.fixture
+def pods(kube: Server, namespace: str, tmp_path: Path) -> Pods:
+    """Run the Jobs of the test's namespace; options as of ``kubelet``."""
+    return partial(kubelet, kube, namespace, tmp_path)
+
+
 def load(*more: str) -> list[str]:
     return [
         *("profile", "load", "--target", "k8s:deployment/l20", "--request-rate", "20"),
@@ -73,15 +82,9 @@ def left(api: Api) -> list[str]:
 
 
 def test_two_pods_send_one_load(
-    cli_json: Cli,
-    api: Api,
-    kube: Server,
-    namespace: str,
-    engine: int,
-    reach: tuple[str, ...],
-    tmp_path: Path,
+    cli_json: Cli, api: Api, engine: int, reach: tuple[str, ...], pods: Pods
 ) -> None:
-    with kubelet(kube, namespace, tmp_path) as node:
+    with pods() as node:
         body = cli_json(*load("--shards", "2", *reach))
     data = body["data"]
     assert data["requests"]["completed"] == 40, body
@@ -103,13 +106,11 @@ def test_a_lost_pod_is_named_and_the_load_is_partial(
     reason: str,
     cli_json: Cli,
     api: Api,
-    kube: Server,
-    namespace: str,
     engine: int,
     reach: tuple[str, ...],
-    tmp_path: Path,
+    pods: Pods,
 ) -> None:
-    with kubelet(kube, namespace, tmp_path) as node:
+    with pods() as node:
         evictor = threading.Thread(target=evict_under_load, args=(api, node, signum))
         evictor.start()
         body = cli_json(*load("--shards", "2", "--duration", "5s", *reach))
@@ -140,20 +141,12 @@ def evict_under_load(api: Api, node: Kubelet, signum: int) -> None:
     ],
 )
 def test_what_a_pod_waits_for_is_told_and_waited_for_no_longer_than_asked(
-    status: Any,
-    text: str,
-    cli: Any,
-    api: Api,
-    kube: Server,
-    namespace: str,
-    engine: int,
-    reach: tuple[str, ...],
-    tmp_path: Path,
+    status: Any, text: str, cli: Any, api: Api, engine: int, reach: tuple[str, ...], pods: Pods
 ) -> None:
     def second(job: Any) -> Any:
         return status if job["metadata"]["name"].endswith("-2") else None
 
-    with kubelet(kube, namespace, tmp_path, rule=second):
+    with pods(rule=second):
         outcome = cli(*load("--shards", "2", "--start-timeout", "8s", *reach))
     assert outcome.code == 1
     assert text in outcome.err
@@ -162,15 +155,9 @@ def test_what_a_pod_waits_for_is_told_and_waited_for_no_longer_than_asked(
 
 
 def test_what_a_pod_refuses_is_told_as_if_it_were_refused_here(
-    cli_json: Cli,
-    api: Api,
-    kube: Server,
-    namespace: str,
-    engine: int,
-    reach: tuple[str, ...],
-    tmp_path: Path,
+    cli_json: Cli, api: Api, engine: int, reach: tuple[str, ...], pods: Pods
 ) -> None:
-    with kubelet(kube, namespace, tmp_path):
+    with pods():
         body = cli_json(*load("--model", "other", *reach))
     assert body["exit_code"] == 2
     assert "does not serve 'other'" in body["errors"][0]["message"]
@@ -198,11 +185,11 @@ def test_rights_that_are_missing_are_named_before_anything_runs(
 
 @pytest.fixture
 def long_load(
-    kube: Server, namespace: str, engine: int, tmp_path: Path
+    kube: Server, namespace: str, engine: int, pods: Pods
 ) -> Iterator[tuple[Kubelet, "subprocess.Popen[str]"]]:
     """A load of two pods that takes 10 minutes, and the node that they run on."""
     words = load("--duration", "10m", "--shards", "2", "-n", namespace)
-    with kubelet(kube, namespace, tmp_path) as node:
+    with pods() as node:
         process = subprocess.Popen(
             [sys.executable, "-m", "aibrixctl", *words],
             env=os.environ | {"KUBECONFIG": str(kube.kubeconfig), "AIBRIXCTL_OUTPUT": "json"},
@@ -315,13 +302,7 @@ def test_a_port_forward_that_fails_says_what_kubectl_says(
 
 
 def test_a_table_is_measured_from_jobs_and_a_probe_that_loses_its_pod_is_run_again(
-    cli_json: Cli,
-    api: Api,
-    kube: Server,
-    namespace: str,
-    engine: int,
-    reach: tuple[str, ...],
-    tmp_path: Path,
+    cli_json: Cli, api: Api, engine: int, reach: tuple[str, ...], pods: Pods
 ) -> None:
     lost: list[str] = []
 
@@ -331,7 +312,7 @@ def test_a_table_is_measured_from_jobs_and_a_probe_that_loses_its_pod_is_run_aga
             # Its command ends at once, as of a pod whose node dies.
             job["spec"]["template"]["spec"]["containers"][0]["command"] = ["false"]
 
-    with kubelet(kube, namespace, tmp_path, rule=first_is_lost) as node:
+    with pods(rule=first_is_lost) as node:
         body = cli_json(
             *("profile", "run", "--target", "l20=k8s:deployment/l20", *reach, "--out", "out"),
             *("--input-tokens", "32", "--output-tokens", "4", "--slo", "e2e_p50<=1us"),
@@ -346,18 +327,12 @@ def test_a_table_is_measured_from_jobs_and_a_probe_that_loses_its_pod_is_run_aga
 
 
 def test_a_probe_that_loses_its_pod_twice_leaves_the_cell_unmeasured(
-    cli_json: Cli,
-    api: Api,
-    kube: Server,
-    namespace: str,
-    engine: int,
-    reach: tuple[str, ...],
-    tmp_path: Path,
+    cli_json: Cli, api: Api, engine: int, reach: tuple[str, ...], pods: Pods
 ) -> None:
     def lost(job: Any) -> Any:
         job["spec"]["template"]["spec"]["containers"][0]["command"] = ["false"]
 
-    with kubelet(kube, namespace, tmp_path, rule=lost) as node:
+    with pods(rule=lost) as node:
         body = cli_json(
             *("profile", "run", "--target", "l20=k8s:deployment/l20", *reach, "--out", "out"),
             *("--input-tokens", "32", "--output-tokens", "4", "--slo", "e2e_p50<=60s"),
