@@ -176,10 +176,12 @@ class Engine:
     async def _talk(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
     ) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while await self._one(reader, writer, number):
-                pass
-        writer.transport.abort()
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while await self._one(reader, writer, number):
+                    pass
+        finally:
+            writer.transport.abort()
 
     async def _one(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
