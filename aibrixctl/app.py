@@ -21,6 +21,7 @@ from aibrixctl.tree import TREE, LazyGroup, attach, leaves, path_of, without_var
 
 PROGRAM = "aibrixctl"
 COMPLETION = "_AIBRIXCTL_COMPLETE"
+_NAMES = {ExitCode.SIGINT: "SIGINT", ExitCode.SIGTERM: "SIGTERM"}
 """Set by a shell that asks for completions; see ``aibrixctl completion``."""
 
 
@@ -77,7 +78,7 @@ def run(words: list[str]) -> int:
     """Run one command line and return its exit code. Never raises."""
     prepare_streams()
     start_session(_session_before_parsing(words))
-    signals.install()
+    signals.install(_ended_at_once)
     try:
         return _run(words)
     except signals.Interrupted as stop:
@@ -183,8 +184,16 @@ def _is_dry_run(error: typer.TyperException, option: str) -> bool:
 
 
 def _interrupted(code: ExitCode) -> int:
-    name = "SIGINT" if code is ExitCode.SIGINT else "SIGTERM"
-    problem = Problem("interrupted", f"stopped by {name} before there was a result")
+    return _stopped(code, f"stopped by {_NAMES[code]} before there was a result")
+
+
+def _ended_at_once(code: ExitCode) -> int:
+    text = f"ended at once by a second {_NAMES[code]}: what it had begun may be left as it was"
+    return _stopped(code, text)
+
+
+def _stopped(code: ExitCode, message: str) -> int:
+    problem = Problem("interrupted", message)
     return _conclude(Result(None, status="error", exit_code=code, errors=(problem,)))
 
 

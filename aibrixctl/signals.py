@@ -1,12 +1,15 @@
-"""SIGINT and SIGTERM: the first asks a command to stop and report, the second ends it at once."""
+"""SIGINT and SIGTERM: the first asks a command to stop and report, the second ends it at once.
+
+A second one leaves what the command would have cleaned up.
+"""
 
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from aibrixctl.exit_codes import ExitCode
 
@@ -32,10 +35,32 @@ def raise_interrupted(signum: int, frame: FrameType | None) -> None:
     raise Interrupted(_CODES[signal.Signals(signum)])
 
 
-def install() -> None:
-    """Make both signals unwind to the entry point until a command takes them over."""
+def _silent(code: ExitCode) -> None:
+    pass
+
+
+_last_words: Callable[[ExitCode], object] = _silent
+
+
+def install(last_words: Callable[[ExitCode], object] = _silent) -> None:
+    """Make both signals unwind to the entry point until a command takes them over.
+
+    Args:
+        last_words: called before the process ends at a second signal.
+    """
+    global _last_words  # noqa: PLW0603 - one command runs per process
+    _last_words = last_words
     for signum in _CODES:
         signal.signal(signum, raise_interrupted)
+
+
+def _end_at_once(code: ExitCode) -> NoReturn:
+    for signum in _CODES:  # A third one does not wait for a full pipe either.
+        signal.signal(signum, signal.SIG_DFL)
+    try:
+        _last_words(code)
+    finally:
+        os._exit(code)
 
 
 @contextmanager
@@ -46,7 +71,7 @@ def interruptible() -> Iterator[StopFlag]:
     def handle(signum: int, frame: FrameType | None) -> None:
         code = _CODES[signal.Signals(signum)]
         if flag.is_set():
-            os._exit(code)
+            _end_at_once(code)
         flag.exit_code = code
         flag.set()
 

@@ -5,6 +5,7 @@ ToolError
     ├── ClusterUsageError        bad input: a kubeconfig, a name, an object
     ├── NotFoundError            there is no such object, or no such resource type
     ├── ConflictError            the object is another one than was read, or another's field
+    ├── LeftBehindError          what a command had made could not be removed
     ├── ExpiredError             the list or watch is too old to go on (410)
     └── ClusterUnreachableError  nothing answers
         └── ForbiddenError       access refused; the message names the verb and the resource
@@ -29,6 +30,10 @@ class NotFoundError(ClusterError):
 
 class ConflictError(ClusterError):
     """The object has changed since it was read, exists already, or a field has another owner."""
+
+
+class LeftBehindError(ClusterError):
+    """What was made could not be removed; the message names it, the hint says how."""
 
 
 class ExpiredError(ClusterError):

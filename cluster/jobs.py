@@ -4,13 +4,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from accelerators.errors import ToolError
 from cluster import documents
 from cluster.api import Api, Object
-from cluster.errors import ClusterUnreachableError, ConflictError, ForbiddenError
+from cluster.errors import (
+    ClusterError,
+    ClusterUnreachableError,
+    ConflictError,
+    ForbiddenError,
+    LeftBehindError,
+)
 from cluster.kinds import CONFIG_MAP, EVENT, JOB, POD
 from cluster.objects import conditions
 from cluster.pods import trouble
@@ -127,6 +134,7 @@ def run_all(
     """Run Jobs of one run, at most ``parallel`` at a time, and yield how each ended.
 
     All that was made is removed in the end, however it comes: close what is not read to its end.
+    An error on the way has in its hint what could not be removed.
 
     Args:
         api: the cluster.
@@ -140,8 +148,11 @@ def run_all(
         waiting: told by Job what its pod waits for (no node, no image), when that changes.
 
     Raises:
+        LeftBehindError: all is yielded, and the Jobs can't be removed.
         ClusterError: Jobs can't be created or followed.
     """
+    if stop is not None:
+        api.transport.heed(stop)
     within = namespace or api.namespace
     queue, running = list(reversed(specs)), dict[str, float]()
     made: list[JobSpec] = []
@@ -169,10 +180,29 @@ def run_all(
             recall()
             yield from _recalled(api, within, selector, list(running))
     finally:
-        refused = isinstance(sys.exception(), ForbiddenError)
-        # Who may not create or follow Jobs may not be able to remove them; the first error counts.
-        with suppress(ForbiddenError) if refused else nullcontext():
-            remove(api, made, within)
+        _clean_up(api, made, within)
+
+
+def _clean_up(api: Api, made: Sequence[JobSpec], namespace: str) -> None:
+    """Remove the Jobs of a run; what ended it, if an error did, counts more than what is left."""
+    before = sys.exception()
+    if isinstance(before, ClusterUnreachableError):
+        api.transport.hurry()
+    try:
+        remove(api, made, namespace)
+    except ClusterError as error:
+        selector = f"{documents.RUN_LABEL}={made[0].run}"
+        way = f"`kubectl -n {namespace} delete jobs,configmaps -l {selector}` removes what is left"
+        if before is None:
+            raise LeftBehindError(
+                "cluster.left_behind",
+                f"Jobs and ConfigMaps of this run may be left: {error.message}",
+                hint=way,
+                target=namespace,
+            ) from error
+        # Who may not create or follow Jobs may not be able to remove them either.
+        if isinstance(before, ToolError) and not isinstance(before, ForbiddenError):
+            before.hint = f"{before.hint}; {way}" if before.hint else way
 
 
 def _create(api: Api, job: Object) -> None:
@@ -206,11 +236,11 @@ def _recalled(
 
     A pod that does not run yet has nothing to deliver.
     """
-    with suppress(ForbiddenError):
+    left = set(names)
+    until_s = time.monotonic() + _RECALL_S
+    try:
         for name in names:
             api.patch(JOB, name, {"spec": {"activeDeadlineSeconds": 1}}, namespace)
-        until_s = time.monotonic() + _RECALL_S
-        left = set(names)
         while left:
             in_time = time.monotonic() < until_s
             alive = _running(api, namespace, selector) if in_time else set()
@@ -223,6 +253,9 @@ def _recalled(
                 yield Outcome(name, document, why)
             if left:
                 time.sleep(_RECALL_LOOK_S)
+    except ClusterError as error:
+        for name in sorted(left):
+            yield Outcome(name, None, f"what it had measured is lost: {error.message}")
 
 
 def _running(api: Api, namespace: str, selector: str) -> set[str]:

@@ -96,7 +96,7 @@ def _lists(*listed: Kind) -> tuple[Right, ...]:
 
 _RECALLS = Right(kinds.JOB, ("patch",))
 _LOADS = Needs(
-    (*_ENGINE, *_JOBS, _RECALLS, _DELIVERS),
+    (*_ENGINE, *_JOBS, _RECALLS),
     (Right(kinds.CONFIG_MAP, ("create", "get", "patch")),),
 )
 _LOADS_FROM_HERE = Needs((*_ENGINE, *_FORWARD))

@@ -3,6 +3,7 @@
 import gc
 import json
 import random
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 RETRIED = frozenset({429, 500, 502, 503, 504})
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 5.0
+_HURRIED_S = 3.0
+_GLANCE_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Transport:
         self._limits = limits
         self._pool = RESTClientObject(configuration).pool_manager
         self._answered = False
+        self._hurry = threading.Event()
 
     @property
     def host(self) -> str:
@@ -86,6 +90,15 @@ class Transport:
     def close(self) -> None:
         """Close all connections."""
         self._pool.clear()
+
+    def heed(self, stop: threading.Event) -> None:
+        """Try each request for a few seconds only from when ``stop`` is set: somebody waits."""
+        self._hurry = stop
+
+    def hurry(self) -> None:
+        """Try each request for a few seconds only from here on."""
+        self._hurry = threading.Event()
+        self._hurry.set()
 
     def request(
         self,
@@ -162,7 +175,7 @@ class Transport:
                 ):
                     self._unreachable(deed, cause or error)
             # Clients that failed together do not come back together, nor sooner than asked.
-            time.sleep((after_s or delay_s) * random.uniform(1.0, 1.25))
+            self._pause((after_s or delay_s) * random.uniform(1.0, 1.25))
             delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
 
     def _once(self, call: "_Call") -> "BaseHTTPResponse":
@@ -194,7 +207,15 @@ class Transport:
 
     def _gives_up(self, began_s: float, delay_s: float) -> bool:
         patience_s = self._limits.retry_s if self._answered else self._limits.first_s
+        if self._hurry.is_set():
+            patience_s = min(patience_s, _HURRIED_S)
         return time.monotonic() + delay_s > began_s + patience_s
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, until somebody is in a hurry at most."""
+        until_s, hurried = time.monotonic() + seconds, self._hurry.is_set()
+        while (left_s := until_s - time.monotonic()) > 0 and self._hurry.is_set() == hurried:
+            time.sleep(min(left_s, _GLANCE_S))
 
     def _unreachable(self, deed: Deed, error: BaseException) -> NoReturn:
         raise ClusterUnreachableError(

@@ -48,7 +48,10 @@ class Measurement:
 
 
 class InterruptedProbeError(Exception):
-    """The run was asked to stop in the middle of a probe; nothing of it counts."""
+    """The run was asked to stop in the middle of a probe; nothing of it counts.
+
+    Its arguments are what a user should know of that, where there is anything.
+    """
 
 
 class Prober(Protocol):

@@ -262,8 +262,9 @@ class _Run:
                 max_probes=self.config.max_probes,
                 trust_misses=target.kind == "sim",
             )
-        except InterruptedProbeError:
-            return Cell(*bounds, probes=probe.count, notes=("interrupted in mid-search",))
+        except InterruptedProbeError as error:
+            notes = ("interrupted in mid-search", *map(str, error.args))
+            return Cell(*bounds, probes=probe.count, notes=notes)
         finally:
             with self.lock:
                 self.probes += probe.fresh

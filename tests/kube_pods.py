@@ -67,6 +67,7 @@ class Pod:
         output: file with what it wrote.
         deadline_s: of the Job, from its start; infinite without one.
         began_s: ``time.monotonic`` of its start.
+        told_s: ``time.monotonic`` of when it was told to end; None while it is not.
         reason: why it was ended from outside; None when it wasn't.
     """
 
@@ -76,6 +77,7 @@ class Pod:
     output: Path
     deadline_s: float
     began_s: float = field(default_factory=time.monotonic)
+    told_s: float | None = None
     reason: str | None = None
 
 
@@ -188,10 +190,10 @@ class Kubelet:
         """Write down which pods have ended; end those that are past their deadline."""
         for job, pod in list(self.pods.items()):
             if pod.process.poll() is None:
-                late_s = time.monotonic() - pod.began_s - pod.deadline_s
-                if late_s > 0 and pod.reason is None:
+                now_s = time.monotonic()
+                if pod.told_s is None and now_s > pod.began_s + pod.deadline_s:
                     self.end(job, "DeadlineExceeded", signum=signal.SIGTERM)
-                elif late_s > _GRACE_S:
+                elif pod.told_s is not None and now_s > pod.told_s + _GRACE_S:
                     pod.process.kill()
                 continue
             code = pod.process.returncode
@@ -201,7 +203,7 @@ class Kubelet:
     def end(self, job: str, reason: str = "Evicted", *, signum: int = signal.SIGKILL) -> None:
         """End a pod as a node would that evicts it."""
         pod = self.pods[job]
-        pod.reason = reason
+        pod.reason, pod.told_s = reason, time.monotonic()
         pod.process.send_signal(signum)
 
     def _write_end(self, api: Api, pod: Pod, code: int) -> None:

@@ -329,6 +329,7 @@ def _run_in_cluster(
     from dataclasses import replace
 
     from aibrixctl.load_result import result_of
+    from cluster.errors import ClusterError
     from profiler.errors import EngineUnreachableError
     from profiler.in_cluster.place import parse_ref
     from profiler.in_cluster.targets import reach, served_model
@@ -350,14 +351,24 @@ def _run_in_cluster(
                 on_progress=lambda now: _show(bar, config, now),
                 waiting=lambda what: session().reporter.say(f"waiting for {what}"),
             )
-        except (InterruptedProbeError, EngineUnreachableError):
+        except InterruptedProbeError as error:
+            return _stopped(target, stop, *map(str, error.args))
+        except (ClusterError, EngineUnreachableError) as error:
             if not stop.is_set():
                 raise
-            problem = Problem("interrupted", f"stopped before {target} was measured", target)
-            return Result(None, status="error", exit_code=stop.exit_code, errors=(problem,))
+            return _stopped(target, stop, error.message, error.hint)
     return result_of(
         config, run, slos, session().output, stop.exit_code, measured=(target, reached.via)
     )
+
+
+def _stopped(target: str, stop: StopFlag, *reasons: str) -> Result:
+    """Return the result of a load that was stopped and left no figures."""
+    text = f"stopped before {target} was measured"
+    if any(reasons):
+        text = f"stopped, and nothing measured of {target} came back: {'; '.join(reasons)}"
+    problem = Problem("interrupted", text.rstrip("; "), target)
+    return Result(None, status="error", exit_code=stop.exit_code, errors=(problem,))
 
 
 def _show(bar: "Bar", config: "LoadConfig", now: "Progress") -> None:

@@ -29,7 +29,8 @@ def shard(
     load: Annotated[
         str,
         typer.Argument(
-            metavar="LOAD", help="The load: a file, - for standard input, or k8s:configmap/NAME."
+            metavar="LOAD",
+            help="The load: a file, - for standard input, k8s:configmap/NAME, or its JSON.",
         ),
     ],
     part: Annotated[
@@ -130,17 +131,20 @@ def _load(source: str, token: str | None, ca_file: str | None) -> "LoadConfig":
 
     from profiler.load.load_document import load_from_json
 
-    return replace(load_from_json(_read(source), source), token=token, ca_file=ca_file)
+    name = "the load" if source.startswith("{") else source
+    return replace(load_from_json(_read(source, name), name), token=token, ca_file=ca_file)
 
 
-def _read(source: str) -> object:
+def _read(source: str, name: str) -> object:
     import json
     import sys
 
     from accelerators.documents import read_json
     from accelerators.errors import UsageError
 
-    if source.startswith("k8s:"):
+    if source.startswith("{"):
+        text = source
+    elif source.startswith("k8s:"):
         text = _fetch(source)
     elif source == "-":
         text = sys.stdin.read()
@@ -149,7 +153,7 @@ def _read(source: str) -> object:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise UsageError("file.not_json", f"{source} is not JSON: {error}") from error
+        raise UsageError("file.not_json", f"{name} is not JSON: {error}") from error
 
 
 def _fetch(source: str) -> str:

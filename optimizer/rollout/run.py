@@ -71,6 +71,7 @@ class Rollout:
         self._api, self._journal, self._steps = api, journal, steps
         self._patience = patience or Patience()
         self._stop = stop or threading.Event()
+        api.transport.heed(self._stop)
         self._tell = tell
         self._done: set[int] = set()
         self._left: list[str] = []
@@ -86,7 +87,7 @@ class Rollout:
             return self._report("stopped", error)
         except ToolError as error:
             if isinstance(error, ClusterUnreachableError) and not isinstance(error, ForbiddenError):
-                return self._report("failed", error)
+                return self._report("stopped" if self._stop.is_set() else "failed", error)
             self._tell(f"going back: {error.message}")
             self._journal.undo(error.message)
             return replace(self.back(), error=error)
@@ -103,7 +104,7 @@ class Rollout:
         except StoppedError as error:
             return self._report("stopped", error)
         except ToolError as error:
-            return self._report("failed", error)
+            return self._report("stopped" if self._stop.is_set() else "failed", error)
         self._journal.end("undone")
         return self._report("undone")
 

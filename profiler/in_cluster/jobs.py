@@ -1,7 +1,8 @@
 """One load from Jobs: a pod a part, each sends its share of one schedule from inside the cluster.
 
-The load travels to the pods in a ConfigMap and what they recorded comes back the same way, so no
-log is parsed. All that was made is removed in the end, also when the caller is interrupted.
+The load travels to the pods in their command, and what they recorded comes back in ConfigMaps that
+belong to the Jobs, so no log is parsed. All that was made is removed in the end, also when the
+caller is interrupted; where the caller is killed, it goes with the Jobs.
 """
 
 import contextlib
@@ -9,13 +10,14 @@ import json
 import math
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster import documents
 from cluster.api import Api
-from cluster.jobs import JobSpec, Outcome, manifest, remove, run_all
+from cluster.errors import LeftBehindError
+from cluster.jobs import JobSpec, Outcome, manifest, run_all
 from cluster.rights import WORKER
 from profiler.errors import (
     EngineUnreachableError,
@@ -33,6 +35,8 @@ from profiler.load.shards import reduce_shards
 from profiler.probes import InterruptedProbeError
 
 _MOST_S = 86_400
+_LONGEST_LOAD_BYTES = 100_000
+"""Below what Linux takes as one word of a command, 128 KiB."""
 _BESIDE_S = 120
 _TOKEN_FOLDER = "/var/run/aibrixctl/token"
 # A client of 3,000 requests/s takes about a core; memory grows with what is in flight.
@@ -86,7 +90,7 @@ class LoadJobs:
             waiting: told what is waited for, when that changes.
 
         Raises:
-            InterruptedProbeError: it was stopped before any pod had measured anything.
+            InterruptedProbeError: it was stopped and nothing came back; its words say why not.
             ShardLostError: a pod was gone before the load began, or none left anything.
             ProfilerError: as ``run_load``; what a pod refuses is refused.
             ClusterError: the server refuses or stays away.
@@ -96,10 +100,8 @@ class LoadJobs:
         shares = parts(config, clients)
         run = f"aibrixctl-load-{secrets.token_hex(4)}"
         specs = self._specs(run, config, shares)
-        labels = {documents.RUN_LABEL: run}
-        gate = Gate(self.api, run, self.namespace, labels)
+        gate = Gate(self.api, run, self.namespace, {documents.RUN_LABEL: run})
         by_name = dict(zip((spec.name for spec in specs), shares, strict=True))
-        self._store(f"{run}-load", config, labels, specs)
         waiting(f"{len(specs)} pods to start" if len(specs) > 1 else "a pod to start")
         collected = _Collected(config, gate, by_name, stop)
         outcomes = run_all(
@@ -112,26 +114,17 @@ class LoadJobs:
             waiting=lambda troubles: waiting(_said(troubles, by_name)),
         )
         with contextlib.closing(outcomes):
-            for outcome in outcomes:
-                collected.take(outcome)
-        if stop.is_set() and not any(map(len, collected.recordings)):
-            raise InterruptedProbeError
-        return reduce_shards(config, collected.recordings, collected.lost)
-
-    def _store(
-        self, name: str, config: LoadConfig, labels: Mapping[str, str], specs: Sequence[JobSpec]
-    ) -> None:
-        body = json.dumps(load_to_json(config)).encode()
-        try:
-            documents.store(self.api, name, body, namespace=self.namespace, labels=labels)
-        except BaseException:
-            remove(self.api, specs, self.namespace)
-            raise
+            try:
+                for outcome in outcomes:
+                    collected.take(outcome)
+            except LeftBehindError as error:
+                collected.left_behind = f"{error.message}; {error.hint}"
+        return collected.result()
 
     def _specs(self, run: str, config: LoadConfig, shares: tuple[Part, ...]) -> list[JobSpec]:
         where = f"{documents.URL}{self.namespace}/{run}"
         start_s = self.options.start_timeout_s
-        words = ["profile", "shard", f"{where}-load"]
+        words = ["profile", "shard", _load(config)]
         pod: dict[str, Any] = {"terminationGracePeriodSeconds": 10}
         container: dict[str, Any] = {"resources": _RESOURCES}
         if self.options.token_secret:
@@ -156,6 +149,19 @@ class LoadJobs:
             )
             for part in shares
         ]
+
+
+def _load(config: LoadConfig) -> str:
+    """Return the document of a load as a word of a command."""
+    text = json.dumps(load_to_json(config), sort_keys=True)
+    if len(text.encode()) > _LONGEST_LOAD_BYTES:
+        raise ProfilerUsageError(
+            "load.too_long",
+            f"--extra-body has {len(json.dumps(dict(config.extra_body)))} characters; expected at "
+            f"most {_LONGEST_LOAD_BYTES} for a load from pods",
+            target="--extra-body",
+        )
+    return text
 
 
 def _longest_s(config: LoadConfig) -> float:
@@ -187,6 +193,18 @@ class _Collected:
     def __post_init__(self) -> None:
         self.recordings: list[Recording] = []
         self.lost: list[LostShard] = []
+        self.left_behind: str | None = None
+
+    def result(self) -> LoadRun:
+        """Return what was measured; raises ``InterruptedProbeError`` where nothing was."""
+        if self.stop.is_set() and not any(map(len, self.recordings)):
+            reasons = [f"shard {one.part}: {one.reason}" for one in self.lost]
+            raise InterruptedProbeError(*reasons, *filter(None, [self.left_behind]))
+        run = reduce_shards(self.config, self.recordings, self.lost)
+        if self.left_behind is None:
+            return run
+        notes = (*run.summary.notes, self.left_behind)
+        return replace(run, summary=replace(run.summary, notes=notes))
 
     def take(self, outcome: Outcome) -> None:
         """Take how a pod ended; raises what it refused, and its loss before the start."""
@@ -205,8 +223,7 @@ class _Collected:
                 # Nobody here stopped it: a node that is drained or a pod that is evicted.
                 why = "its pod was told to stop before the end"
         reason = f"Job {outcome.name}: {why}"
-        begun = len(self.by_name) > 1 and self.gate.start_unix_s() is not None
-        if begun or self.stop.is_set():
+        if self.stop.is_set() or self._begun():
             self.lost.append(LostShard(str(part), reason))
             return
         raise ShardLostError(
@@ -215,6 +232,9 @@ class _Collected:
             hint="see `kubectl describe` of its pod's node, and the image's name",
             target=outcome.name,
         )
+
+    def _begun(self) -> bool:
+        return len(self.by_name) > 1 and self.gate.start_unix_s() is not None
 
     def _recording(self, name: str, part: Part, document: bytes) -> Recording:
         envelope = json.loads(document)

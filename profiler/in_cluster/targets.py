@@ -66,7 +66,7 @@ class Reached:
         """Send a load and return what it measured, with the notes.
 
         Raises:
-            InterruptedProbeError: Jobs were stopped before they had measured anything.
+            InterruptedProbeError: as ``LoadJobs.run``.
             ToolError: as ``run_sharded`` or ``LoadJobs.run``.
         """
         if self.jobs is None:

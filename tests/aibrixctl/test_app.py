@@ -261,6 +261,28 @@ def test_signal_before_a_result_still_answers_in_json(signum: int, code: int) ->
     assert json.loads(done.stdout)["errors"][0]["code"] == "interrupted"
 
 
+def test_a_second_signal_still_answers_in_json() -> None:
+    program = (
+        "import os, signal, aibrixctl.schemas as s\n"
+        "from aibrixctl.app import run\n"
+        "from aibrixctl.signals import interruptible\n"
+        "def names():\n"
+        "    with interruptible() as stop:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        assert stop.is_set()\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "s.names = names\n"
+        "raise SystemExit(run(['schema', 'list', '-o', 'json']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    (error,) = json.loads(done.stdout)["errors"]
+    assert done.returncode == 143
+    assert "by a second SIGTERM: what it had begun may be left" in error["message"]
+    assert error["message"] in done.stderr
+
+
 def test_a_signal_keeps_its_code_where_the_output_cannot_be_written(tmp_path: Path) -> None:
     program = (
         "import os, signal, aibrixctl.schemas as s\n"

@@ -183,61 +183,111 @@ def test_rights_that_are_missing_are_named_before_anything_runs(
     assert not left(api)
 
 
+Process = subprocess.Popen[str]
+Begin = Callable[[Path], Process]
+
+
 @pytest.fixture
-def long_load(
-    kube: Server, namespace: str, engine: int, pods: Pods
-) -> Iterator[tuple[Kubelet, "subprocess.Popen[str]"]]:
-    """A load of two pods that takes 10 minutes, and the node that they run on."""
-    words = load("--duration", "10m", "--shards", "2", "-n", namespace)
-    with pods() as node:
+def begin(namespace: str) -> Iterator[Begin]:
+    """Begin a load of two pods that takes 10 minutes, as the account of a kubeconfig."""
+    running: list[Process] = []
+
+    def start(kubeconfig: Path) -> Process:
+        words = load("--duration", "10m", "--shards", "2", "-n", namespace)
         process = subprocess.Popen(
             [sys.executable, "-m", "aibrixctl", *words],
-            env=os.environ | {"KUBECONFIG": str(kube.kubeconfig), "AIBRIXCTL_OUTPUT": "json"},
+            env=os.environ | {"KUBECONFIG": str(kubeconfig), "AIBRIXCTL_OUTPUT": "json"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        try:
-            yield node, process
-        finally:
-            process.kill()
-            process.communicate()
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
 
 
-def wait_for(process: "subprocess.Popen[str]", ready: Callable[[], object]) -> None:
+def wait_for(process: Process, ready: Callable[[], object]) -> None:
     deadline = time.monotonic() + 120
     while not ready():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
 
 
-def test_ctrl_c_before_the_load_removes_the_jobs(
-    api: Api, long_load: tuple[Kubelet, "subprocess.Popen[str]"]
-) -> None:
-    node, process = long_load
-    wait_for(process, lambda: node.pods)
+def interrupted(process: Process) -> tuple[dict[str, Any], str]:
+    """Press Ctrl-C; return the answer and what was said."""
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert json.loads(out)["errors"][0]["code"] == "interrupted"
-    assert_gone(api, node)
+    out, err = process.communicate(timeout=60)
+    body: dict[str, Any] = json.loads(out)
+    assert process.returncode == body["exit_code"] == 130, body
+    return body, err
+
+
+def test_ctrl_c_before_the_load_removes_the_jobs(
+    api: Api, kube: Server, engine: int, begin: Begin, pods: Pods
+) -> None:
+    with pods() as node:
+        process = begin(kube.kubeconfig)
+        wait_for(process, lambda: node.pods)
+        body, _ = interrupted(process)
+        assert body["errors"][0]["code"] == "interrupted"
+        assert_gone(api, node)
 
 
 def test_ctrl_c_under_load_reports_what_the_pods_measured(
-    api: Api, long_load: tuple[Kubelet, "subprocess.Popen[str]"]
+    api: Api, kube: Server, engine: int, begin: Begin, pods: Pods
 ) -> None:
-    node, process = long_load
-    wait_for(process, lambda: load_runs_since(api) > 2)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    body = json.loads(out)
-    assert (process.returncode, body["exit_code"], body["status"]) == (130, 130, "partial")
+    with pods() as node:
+        process = begin(kube.kubeconfig)
+        wait_for(process, lambda: load_runs_since(api) > 2)
+        body, said = interrupted(process)
+        assert_gone(api, node)
+    assert body["status"] == "partial"
     assert body["errors"][0]["code"] == "load.interrupted"
-    assert "waiting for what the pods have measured so far" in err
+    assert "waiting for what the pods have measured so far" in said
     assert (body["data"]["shards"], body["data"]["lost_shards"]) == (2, [])
     assert body["data"]["complete"] is False
     assert body["data"]["requests"]["completed"] > 20
-    assert_gone(api, node)
+
+
+def test_ctrl_c_says_why_what_was_measured_does_not_come_back(
+    api: Api, kube: Server, namespace: str, engine: int, begin: Begin, pods: Pods
+) -> None:
+    """The account may not patch Jobs, which is how pods are recalled."""
+    rules = [
+        {
+            "apiGroups": ["", "apps", "batch"],
+            "resources": ["*"],
+            "verbs": ["create", "delete", "get", "list", "watch"],
+        }
+    ]
+    with pods() as node:
+        process = begin(kube.account(api, "tester", rules, namespace))
+        wait_for(process, lambda: load_runs_since(api) > 1)
+        body, _ = interrupted(process)
+        assert_gone(api, node)
+    (error,) = body["errors"]
+    assert "nothing measured of k8s:deployment/l20 came back" in error["message"]
+    assert "may not patch jobs.batch" in error["message"]
+
+
+def test_what_a_killed_load_leaves_belongs_to_its_jobs(
+    api: Api, kube: Server, engine: int, begin: Begin, pods: Pods
+) -> None:
+    with pods():
+        process = begin(kube.kubeconfig)
+        wait_for(process, lambda: load_runs_since(api) > 0)
+        process.kill()
+        process.wait()
+        jobs = {one["metadata"]["uid"] for one in api.list(JOB)}
+        of_run = [c for c in api.list(CONFIG_MAP) if "aibrixctl/run" in c["metadata"]["labels"]]
+    assert len(of_run) == 3
+    for one in of_run:
+        (owner,) = one["metadata"]["ownerReferences"]
+        assert owner["uid"] in jobs
 
 
 def load_runs_since(api: Api) -> float:
@@ -398,6 +448,33 @@ def restart_under_load(server: Server, node: Kubelet) -> None:
     while len(node.pods) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     server.restart()
+
+
+def test_ctrl_c_without_an_api_server_names_what_is_left(
+    tmp_path: Path, begin: Begin, namespace: str
+) -> None:
+    (tmp_path / "kube").mkdir()
+    with (
+        kube_server.api_server(tmp_path / "kube", crds=False) as own,
+        connect(Access(str(own.kubeconfig), namespace=namespace)) as api,
+        running() as server,
+    ):
+        head = {"apiVersion": "v1", "kind": "Namespace"}
+        api.create({**head, "metadata": {"name": namespace}})
+        of = deployment("l20", server.address[1], MODEL)
+        create(api, of)
+        add_pod(api, "l20-1", of)
+        with kubelet(own, namespace, tmp_path):
+            process = begin(own.kubeconfig)
+            wait_for(process, lambda: load_runs_since(api) > 1)
+            own.stop(only_api=True)
+            began = time.monotonic()
+            body, _ = interrupted(process)
+    assert time.monotonic() - began < 40
+    (error,) = body["errors"]
+    assert "nothing measured of k8s:deployment/l20 came back" in error["message"]
+    assert "no API server answers" in error["message"]
+    assert f"kubectl -n {namespace} delete jobs,configmaps -l aibrixctl/run=" in error["message"]
 
 
 def test_files_of_this_machine_are_no_use_to_pods(cli_json: Cli, tmp_path: Path) -> None:

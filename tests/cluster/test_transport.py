@@ -129,3 +129,13 @@ def test_patience_ends(tmp_path: Path) -> None:
         ask(served, limits=Limits(first_s=0.5, retry_s=0.5))
     assert len(served.asked) > 1
     assert time.monotonic() - began < 3
+
+
+def test_patience_ends_soon_once_somebody_waits(tmp_path: Path) -> None:
+    stop, began = threading.Event(), time.monotonic()
+    threading.Timer(0.5, stop.set).start()
+    with serving(tmp_path, (503, {})) as served, connect(Access(served.kubeconfig)) as api:
+        api.transport.heed(stop)
+        with pytest.raises(ClusterError, match="503"):
+            api.transport.request(Deed("try", "things"), "GET", "/things")
+    assert 0.5 < time.monotonic() - began < 10

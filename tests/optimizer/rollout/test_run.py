@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -353,3 +354,26 @@ def test_outlives_a_restart_of_the_server(own: Server, tmp_path: Path) -> None:
             starter.join()
         assert (report.outcome, len(starters)) == ("applied", 1), report.error
         assert replicas(api, "a", "b") == {"a": 1, "b": 3}
+
+
+def test_a_stop_while_the_server_is_away_does_not_wait_for_it(own: Server, tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def go_away(line: str) -> None:
+        own.stop(only_api=True)
+        threading.Timer(0.5, stop.set).start()
+
+    with (
+        connect(own.access, Limits(retry_s=600.0)) as api,
+        Journal(tmp_path / "journal") as journal,
+    ):
+        for name, count in (("a", 4), ("b", 1)):
+            api.create(fleet.deployment(name, count))
+        head = begin(api, {"a": 1, "b": 3})
+        journal.begin(head)
+        began = time.monotonic()
+        report = Rollout(api, journal, head.steps, LONG, stop=stop, tell=go_away).forth()
+        assert time.monotonic() - began < 30
+        assert (report.outcome, report.done) == ("stopped", {0})
+        assert "no API server answers" in str(report.error)
+        assert journal.unfinished
