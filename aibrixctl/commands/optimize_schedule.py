@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from optimizer.problem import Problem
     from optimizer.schedule.schedule import Schedule
 
+_DEAREST_USD = 1_000_000.0
+
 
 @command(
     "optimize schedule",
@@ -62,7 +64,8 @@ def schedule(
         typer.Option(
             "--startup",
             metavar="TIME",
-            help="A replica is ready so long after its start; it is started ahead, and paid for.",
+            help="A replica is ready so long after its start; it is started ahead, and paid for. "
+            "The schedule's day or week at most.",
         ),
     ] = "5m",
     switch_cost: Annotated[
@@ -153,6 +156,7 @@ def schedule(
             hint="give a trace file",
         )
     startup_s = quantities.duration("--startup", startup)
+    _check_switch_cost(switch_cost)
     named = assigned("--deployment", deployment)
     manifests.check_namespace(namespace)
     sources = load_sources(profiles, RedisChoice(model, None, redis_password(password_file)))
@@ -161,6 +165,7 @@ def schedule(
     problems, notes = _hours(
         sources, workload, workload_format, timezone, out_of_range, cost, limits
     )
+    _check_startup(startup_s, len(problems))
     starts = {
         kind.name: kind.cost_usd_per_hour * startup_s / 3600 if switch_cost is None else switch_cost
         for kind in problems[0].types
@@ -189,6 +194,33 @@ def schedule(
     if manifest:
         documents.write_text(manifest, manifests.to_yaml(scalers))
     return _result(found, scalers, said, stop.exit_code if stop.is_set() else ExitCode.OK)
+
+
+def _check_switch_cost(usd: float | None) -> None:
+    from accelerators.errors import UsageError
+
+    if usd is not None and not 0 <= usd < _DEAREST_USD:
+        raise UsageError(
+            "option.switch_cost",
+            f"--switch-cost is {usd:g}; expected dollars, 0 or more and less than {_DEAREST_USD:g}",
+            hint="a high cost keeps one fleet all the time, e.g. --switch-cost 1000",
+            target="--switch-cost",
+        )
+
+
+def _check_startup(startup_s: float, hours: int) -> None:
+    """Refuse a replica that would have to start before the cycle that it is for has begun."""
+    from accelerators.errors import UsageError
+    from accelerators.units import format_duration
+
+    if startup_s > hours * 3600:
+        raise UsageError(
+            "option.startup",
+            f"--startup is {format_duration(startup_s)}; expected {hours}h at most, the time after "
+            "which the schedule begins again",
+            hint="say how long one replica takes to be ready, e.g. --startup 10m",
+            target="--startup",
+        )
 
 
 def _hours(

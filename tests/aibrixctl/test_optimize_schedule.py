@@ -114,6 +114,13 @@ def test_a_type_that_can_be_no_deployment_has_a_schedule_but_no_manifest(cli_jso
     assert (refused["exit_code"], refused["errors"][0]["target"]) == (2, "A_10")
 
 
+def test_a_start_takes_no_longer_than_the_schedule(cli_json: Cli) -> None:
+    body = cli_json(*WORDS, "--startup", "1e9s")
+    assert (body["exit_code"], body["errors"][0]["code"]) == (2, "option.startup")
+    assert "expected 168h at most" in body["errors"][0]["message"]
+    assert cli_json(*WORDS, "--startup", "7d", "--switch-cost", "1")["exit_code"] == 0
+
+
 def measured_in(name: str, where: str) -> None:
     """Let a table say that it was measured on a deployment."""
     path = f"profiles/{name}.table.json"
@@ -153,6 +160,8 @@ def test_limits_and_refusals(cli_json: Cli) -> None:
         (("--workload", "redis://127.0.0.1"), "option.workload"),
         (("--time-limit", "0s"), "option.limit"),
         (("--out-of-range", "x"), "option.out_of_range"),
+        (("--switch-cost", "inf"), "option.switch_cost"),
+        (("--switch-cost", "1e308"), "option.switch_cost"),
     ):
         body = cli_json(*WORDS, *words)
         assert (body["errors"][0]["code"], body["exit_code"]) == (code, 2)
