@@ -131,8 +131,10 @@ def schedule(
     A type is the Deployment that its table was measured on, else the one of its name, as in
     `optimize plan`; no cluster is asked whether it is there.
 
-    In the PodAutoscalers every schedule fixes the replicas of its time. A day's last minute is in
-    none, since AIBrix takes no end after 23:59: there minReplicas holds, which is as many.
+    In the PodAutoscalers every schedule fixes the replicas of its time, but for 0: that is
+    minReplicas 0 and maxReplicas 1, since AIBrix wants a maximum above 0, so that one may start. A
+    day's last minute is in none, since AIBrix takes no end after 23:59: there minReplicas holds,
+    which is as many.
 
     Exit code 11: an hour has no plan within the limits; the message names what would help.
     """
@@ -202,7 +204,7 @@ def _check_switch_cost(usd: float | None) -> None:
     if usd is not None and not 0 <= usd < _DEAREST_USD:
         raise UsageError(
             "option.switch_cost",
-            f"--switch-cost is {usd:g}; expected dollars, 0 or more and less than {_DEAREST_USD:g}",
+            f"--switch-cost is {usd:g}; expected 0 or more, less than {_DEAREST_USD:,.0f} dollars",
             hint="a high cost keeps one fleet all the time, e.g. --switch-cost 1000",
             target="--switch-cost",
         )

@@ -1,8 +1,9 @@
 """A schedule as AIBrix's PodAutoscaler takes it: ``spec.schedules[]``, one object per type.
 
 AIBrix takes a schedule's end as exclusive, wants its start before its end on the same day, no two
-that overlap, one time zone for all, and a maximum above 0. A day's last minute can't be in a
-schedule, since an end is 23:59 at most: there the autoscaler's own bounds hold.
+that overlap, one time zone for all, and a maximum above 0, so that 0 replicas are 0 to 1. A day's
+last minute can't be in a schedule, since an end is 23:59 at most: there the autoscaler's own bounds
+hold.
 """
 
 from collections import defaultdict

@@ -11,6 +11,7 @@ import yaml
 from syrupy.assertion import SnapshotAssertion
 
 from aibrixctl import schemas
+from optimizer.schedule.podautoscaler import by_minute, schedules
 from profiler.table import load, save
 from tests.optimizer.problems import make_table
 
@@ -112,6 +113,12 @@ def test_a_type_that_can_be_no_deployment_has_a_schedule_but_no_manifest(cli_jso
     assert [w["target"] for w in body["warnings"] if w["code"] == "schedule.deployment"] == ["A_10"]
     refused = cli_json(*WORDS, "--manifest", "scalers.yaml")
     assert (refused["exit_code"], refused["errors"][0]["target"]) == (2, "A_10")
+
+
+def test_help_says_what_a_schedule_of_none_allows(cli: Cli) -> None:
+    (entry,) = schedules(by_minute([0] * 24), "UTC")
+    bounds = f"minReplicas {entry['minReplicas']} and maxReplicas {entry['maxReplicas']}"
+    assert bounds in " ".join(cli("optimize", "schedule", "--help").out.split())
 
 
 def test_a_start_takes_no_longer_than_the_schedule(cli_json: Cli) -> None:
