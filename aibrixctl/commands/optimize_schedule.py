@@ -143,7 +143,7 @@ def schedule(
     from aibrixctl import quantities
     from aibrixctl import schedule_manifest as manifests
     from aibrixctl.plan_cluster import assigned
-    from aibrixctl.plan_inputs import RedisChoice, load_sources
+    from aibrixctl.plan_inputs import RedisChoice, load_sources, of_one_model
     from aibrixctl.redis_access import is_redis, redis_password
     from optimizer.schedule.schedule import make_schedule
 
@@ -161,7 +161,11 @@ def schedule(
     _check_switch_cost(switch_cost)
     named = assigned("--deployment", deployment)
     manifests.check_namespace(namespace)
-    sources = load_sources(profiles, RedisChoice(model, None, redis_password(password_file)))
+    for path in filter(None, (out, manifest)):
+        documents.check_target(path)
+    choice = RedisChoice(model, None, redis_password(password_file))
+    sources = load_sources(profiles, choice)
+    of_one_model(choice, profiles, sources, workload)
     places, said = manifests.deployments(sources, named, namespace, written=manifest is not None)
     limits = limits_of(headroom, available, minimum, maximum, budget)
     problems, notes = _hours(

@@ -115,6 +115,14 @@ def test_a_type_that_can_be_no_deployment_has_a_schedule_but_no_manifest(cli_jso
     assert (refused["exit_code"], refused["errors"][0]["target"]) == (2, "A_10")
 
 
+@pytest.mark.parametrize("missing", ["--out", "--manifest"])
+def test_both_files_are_written_or_none(missing: str, cli_json: Cli) -> None:
+    there = {"--out": "--manifest", "--manifest": "--out"}[missing]
+    body = cli_json(*WORDS, there, "there", missing, "no-folder/file")
+    assert (body["exit_code"], body["errors"][0]["code"]) == (1, "file.unwritable")
+    assert not Path("there").exists()
+
+
 def test_help_says_what_a_schedule_of_none_allows(cli: Cli) -> None:
     (entry,) = schedules(by_minute([0] * 24), "UTC")
     bounds = f"minReplicas {entry['minReplicas']} and maxReplicas {entry['maxReplicas']}"
@@ -166,6 +174,7 @@ def test_limits_and_refusals(cli_json: Cli) -> None:
         (("--timezone", "Nowhere"), "schedule.timezone"),
         (("--workload", "redis://127.0.0.1"), "option.workload"),
         (("--time-limit", "0s"), "option.limit"),
+        (("--model", "foo"), "option.model"),
         (("--out-of-range", "x"), "option.out_of_range"),
         (("--switch-cost", "inf"), "option.switch_cost"),
         (("--switch-cost", "1e308"), "option.switch_cost"),
