@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,6 +165,25 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Find out before the work whether a file can be written, as far as its folder says.
+
+    Raises:
+        ToolError: the folder is missing or takes no files, or the path is a folder itself.
+    """
+    named = Path(path)
+    folder = Path(os.path.realpath(path)).parent
+    with write_errors(path):
+        if named.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if named.exists() and not named.is_file():
+            return
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

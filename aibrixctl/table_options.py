@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 TABLES = typer.Argument(metavar="TABLE", help="Table files, or folders of *.table.json.")
 COST = typer.Option(
-    "--cost", metavar="NAME=USD", help="Dollars per hour of a replica, over the table's own."
+    "--cost", metavar="NAME=USD,…", help="Dollars per hour of a replica, over the table's own."
 )
 ALLOW_MISSING = typer.Option(
     "--allow-missing", help="Write cells that were not measured as 0, which means never routed to."

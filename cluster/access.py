@@ -1,7 +1,6 @@
 """The way into a cluster: a kubeconfig, or the service account of the pod we run in."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import ClusterUnreachableError, ClusterUsageError
+from cluster.objects import is_namespace
 from cluster.transport import Limits, Transport
 
 if TYPE_CHECKING:
     from cluster.api import Api
 
-_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _DEFAULT = "~/.kube/config"
 
@@ -64,7 +63,7 @@ def connect(access: Access | None = None, limits: Limits | None = None) -> "Iter
     from cluster.api import Api
 
     access = access or Access()
-    if access.namespace and not _NAMESPACE.fullmatch(access.namespace):
+    if access.namespace and not is_namespace(access.namespace):
         raise ClusterUsageError(
             "cluster.name",
             f"--namespace is {access.namespace!r}; no namespace can be called that",

@@ -6,6 +6,10 @@ from typing import Any
 
 from cluster.errors import ClusterUsageError
 
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_NAMESPACE = re.compile(_LABEL)
+_LONGEST = 253
 _PART = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _NAME = re.compile(rf"((?P<namespace>{_PART})/)?(?P<name>{_PART})")
 Conditions = Mapping[str, Mapping[str, Any]]
@@ -21,6 +25,19 @@ def said(condition: Mapping[str, Any]) -> str:
     """Return what a condition gives as its reason, as one text."""
     parts = (condition.get("reason"), condition.get("message"))
     return ": ".join(str(part) for part in parts if part)
+
+
+def is_namespace(text: str) -> bool:
+    """Return whether a namespace can be called so: a label of RFC 1123."""
+    return _NAMESPACE.fullmatch(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Return whether an object can be called so: a subdomain of RFC 1123, of 253 letters at most.
+
+    Kinds that take a label only, as Services do, are stricter.
+    """
+    return len(text) <= _LONGEST and _SUBDOMAIN.fullmatch(text) is not None
 
 
 def split_name(text: str) -> tuple[str | None, str] | None:

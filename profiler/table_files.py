@@ -8,7 +8,7 @@ from pathlib import Path
 from profiler import table as tables
 from profiler.errors import ProfilerUsageError
 from profiler.table import ThroughputTable
-from profiler.targets import parse_cost
+from profiler.targets import parse_costs
 
 SUFFIX = ".table.json"
 
@@ -50,12 +50,12 @@ def load_all(paths: Iterable[str | os.PathLike[str]]) -> list[ThroughputTable]:
 def with_costs(
     loaded: Sequence[ThroughputTable], assignments: Iterable[str]
 ) -> list[ThroughputTable]:
-    """Return the tables with the costs of ``NAME=USD`` texts, dollars per hour of a replica.
+    """Return the tables with the costs of ``NAME=USD,…`` texts, dollars per hour of a replica.
 
     Raises:
         ProfilerUsageError: a malformed cost, or a name that no table has.
     """
-    costs = dict(parse_cost(text, [table.target for table in loaded]) for text in assignments)
+    costs = parse_costs(assignments, [table.target for table in loaded])
     return [
         replace(table, cost_usd_per_hour=costs.get(table.target, table.cost_usd_per_hour))
         for table in loaded

@@ -88,7 +88,7 @@ def parse_targets(
 
     Args:
         texts: one or more ``NAME=WHERE``.
-        costs: ``NAME=USD_PER_HOUR`` of one replica; a simulated target without one costs the
+        costs: ``NAME=USD_PER_HOUR,…`` of one replica; a simulated target without one costs the
             catalogue's price of its accelerators.
         gpus: ``NAME=N``, accelerators per replica of an engine.
         types: the catalogue; the built-in one by default.
@@ -110,8 +110,7 @@ def parse_targets(
         name, value = _assignment(text, targets, "gpus")
         targets[name] = _with_gpus(targets[name], value)
     targets = {name: _with_list_price(target) for name, target in targets.items()}
-    for text in costs:
-        name, cost = parse_cost(text, targets)
+    for name, cost in parse_costs(costs, targets).items():
         targets[name] = replace(targets[name], cost_usd_per_hour=cost)
     return tuple(targets.values())
 
@@ -214,12 +213,21 @@ def _with_list_price(target: Target) -> Target:
     return replace(target, cost_usd_per_hour=cost)
 
 
-def parse_cost(text: str, names: Iterable[str]) -> tuple[str, float]:
-    """Return name and dollars per hour of ``NAME=0.9``, the name being one of ``names``.
+def parse_costs(texts: Iterable[str], names: Iterable[str]) -> dict[str, float]:
+    """Return dollars per hour by name for texts such as ``a10=0.9,l20=1.1``.
+
+    Args:
+        texts: assignments, one or several in each; the last one of a name counts.
+        names: that there are.
 
     Raises:
         ProfilerUsageError: malformed, another name, or a cost that is not above 0.
     """
+    known = list(names)
+    return dict(_parse_cost(item.strip(), known) for text in texts for item in text.split(","))
+
+
+def _parse_cost(text: str, names: Iterable[str]) -> tuple[str, float]:
     name, value = _assignment(text, names, "cost")
     try:
         cost = float(value.removeprefix("$"))

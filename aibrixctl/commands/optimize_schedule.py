@@ -6,6 +6,7 @@ import typer
 
 from aibrixctl.command import command, session
 from aibrixctl.exit_codes import ExitCode
+from aibrixctl.plan_cluster import Deployments
 from aibrixctl.plan_options import (
     PROFILES,
     Available,
@@ -25,7 +26,7 @@ from aibrixctl.result import Result
 from aibrixctl.signals import interruptible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from optimizer.limits import Limits
     from optimizer.problem import Problem
     from optimizer.schedule.schedule import Schedule
+
+_DEAREST_USD = 1_000_000.0
 
 
 @command(
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
         ),
         (
             "aibrixctl optimize schedule --profiles profiles --workload trace.csv "
-            "--startup 10m --headroom 20% --manifest autoscalers.yaml",
+            "--startup 10m --headroom 20% --namespace serving --manifest autoscalers.yaml",
             "as PodAutoscalers that start replicas ten minutes ahead",
         ),
     ),
@@ -61,7 +64,8 @@ def schedule(
         typer.Option(
             "--startup",
             metavar="TIME",
-            help="A replica is ready so long after its start; it is started ahead, and paid for.",
+            help="A replica is ready so long after its start; it is started ahead, and paid for. "
+            "The schedule's day or week at most.",
         ),
     ] = "5m",
     switch_cost: Annotated[
@@ -96,9 +100,15 @@ def schedule(
     gap: Gap = "0.1%",
     model: Model = None,
     password_file: PasswordFile = None,
+    deployment: Deployments = None,
     namespace: Annotated[
-        str, typer.Option("--namespace", metavar="NAME", help="Of the deployments in --manifest.")
-    ] = "default",
+        str | None,
+        typer.Option(
+            "--namespace",
+            metavar="NAME",
+            help="Of deployments that name none; else default, with a warning.",
+        ),
+    ] = None,
     manifest: Annotated[
         str | None,
         typer.Option(
@@ -118,15 +128,22 @@ def schedule(
     that the trace does not cover are planned like the busiest. All hours are decided together,
     in a ring: the last one of Sunday is followed by the first of Monday.
 
-    In the PodAutoscalers every schedule fixes the replicas of its time. A day's last minute is in
-    none, since AIBrix takes no end after 23:59: there minReplicas holds, which is as many.
+    A type is the Deployment that its table was measured on, else the one of its name, as in
+    `optimize plan`; no cluster is asked whether it is there.
+
+    In the PodAutoscalers every schedule fixes the replicas of its time, but for 0: that is
+    minReplicas 0 and maxReplicas 1, since AIBrix wants a maximum above 0, so that one may start. A
+    day's last minute is in none, since AIBrix takes no end after 23:59: there minReplicas holds,
+    which is as many.
 
     Exit code 11: an hour has no plan within the limits; the message names what would help.
     """
     from accelerators import documents
     from accelerators.errors import ToolError, UsageError
     from aibrixctl import quantities
-    from aibrixctl.plan_inputs import RedisChoice, load_sources
+    from aibrixctl import schedule_manifest as manifests
+    from aibrixctl.plan_cluster import assigned
+    from aibrixctl.plan_inputs import RedisChoice, load_sources, of_one_model
     from aibrixctl.redis_access import is_redis, redis_password
     from optimizer.schedule.schedule import make_schedule
 
@@ -141,11 +158,20 @@ def schedule(
             hint="give a trace file",
         )
     startup_s = quantities.duration("--startup", startup)
-    sources = load_sources(profiles, RedisChoice(model, None, redis_password(password_file)))
+    _check_switch_cost(switch_cost)
+    named = assigned("--deployment", deployment)
+    manifests.check_namespace(namespace)
+    for path in filter(None, (out, manifest)):
+        documents.check_target(path)
+    choice = RedisChoice(model, None, redis_password(password_file))
+    sources = load_sources(profiles, choice)
+    of_one_model(choice, profiles, sources, workload)
+    places, said = manifests.deployments(sources, named, namespace, written=manifest is not None)
     limits = limits_of(headroom, available, minimum, maximum, budget)
     problems, notes = _hours(
         sources, workload, workload_format, timezone, out_of_range, cost, limits
     )
+    _check_startup(startup_s, len(problems))
     starts = {
         kind.name: kind.cost_usd_per_hour * startup_s / 3600 if switch_cost is None else switch_cost
         for kind in problems[0].types
@@ -168,12 +194,39 @@ def schedule(
             return Result(
                 None, status="partial", exit_code=stop.exit_code, errors=(Message.of(error),)
             )
-    scalers = _scalers(found, namespace, startup_s)
+    scalers = manifests.scalers(found, places, startup_s)
     if out:
         documents.write_json(out, found.to_json())
     if manifest:
-        documents.write_text(manifest, _yaml(scalers))
-    return _result(found, scalers, stop.exit_code if stop.is_set() else ExitCode.OK)
+        documents.write_text(manifest, manifests.to_yaml(scalers))
+    return _result(found, scalers, said, stop.exit_code if stop.is_set() else ExitCode.OK)
+
+
+def _check_switch_cost(usd: float | None) -> None:
+    from accelerators.errors import UsageError
+
+    if usd is not None and not 0 <= usd < _DEAREST_USD:
+        raise UsageError(
+            "option.switch_cost",
+            f"--switch-cost is {usd:g}; expected 0 or more, less than {_DEAREST_USD:,.0f} dollars",
+            hint="a high cost keeps one fleet all the time, e.g. --switch-cost 1000",
+            target="--switch-cost",
+        )
+
+
+def _check_startup(startup_s: float, hours: int) -> None:
+    """Refuse a replica that would have to start before the cycle that it is for has begun."""
+    from accelerators.errors import UsageError
+    from accelerators.units import format_duration
+
+    if startup_s > hours * 3600:
+        raise UsageError(
+            "option.startup",
+            f"--startup is {format_duration(startup_s)}; expected {hours}h at most, the time after "
+            "which the schedule begins again",
+            hint="say how long one replica takes to be ready, e.g. --startup 10m",
+            target="--startup",
+        )
 
 
 def _hours(
@@ -206,23 +259,12 @@ def _hours(
     return problems, [note for note in traffic.notes if note not in whole.warnings]
 
 
-def _scalers(found: "Schedule", namespace: str, lead_s: float) -> dict[str, dict[str, Any]]:
-    from optimizer.schedule.podautoscaler import pod_autoscaler
-
-    return {
-        name: pod_autoscaler(found, name, namespace=namespace, lead_s=lead_s)
-        for name in found.start_usd
-    }
-
-
-def _yaml(scalers: "Mapping[str, dict[str, Any]]") -> str:
-    import yaml
-
-    text: str = yaml.safe_dump_all(scalers.values(), sort_keys=False, allow_unicode=True)
-    return text
-
-
-def _result(found: "Schedule", scalers: dict[str, dict[str, Any]], exit_code: int) -> Result:
+def _result(
+    found: "Schedule",
+    scalers: dict[str, dict[str, Any]],
+    said: "Sequence[Message]",
+    exit_code: int,
+) -> Result:
     def view(console: "Console", wide: bool) -> None:
         from aibrixctl.schedule_view import draw
 
@@ -237,5 +279,5 @@ def _result(found: "Schedule", scalers: dict[str, dict[str, Any]], exit_code: in
         view=view,
         status="partial" if interrupted else "success",
         exit_code=exit_code,
-        warnings=tuple(Message("schedule.note", text) for text in found.warnings),
+        warnings=(*(Message("schedule.note", text) for text in found.warnings), *said),
     )

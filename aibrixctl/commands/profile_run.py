@@ -102,7 +102,7 @@ def run(
         list[str] | None,
         typer.Option(
             "--cost",
-            metavar="NAME=USD",
+            metavar="NAME=USD,…",
             help="Dollars per hour of one replica; a simulated target has its list price.",
         ),
     ] = None,

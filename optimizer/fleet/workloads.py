@@ -18,6 +18,7 @@ from cluster.labels import STORM_SERVICE as _STORM_LABEL
 from cluster.objects import split_name
 from cluster.selectors import selects
 from optimizer.errors import OptimizerUsageError
+from optimizer.fleet.names import names_of
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,8 @@ def match(
     found: dict[str, Workload] = {}
     missing: dict[str, str] = {}
     for kind in sorted(types):
-        names = [named[kind]] if kind in named else [*filter(None, [measured.get(kind)]), kind]
-        workload = next(filter(None, (find(api, name) for name in dict.fromkeys(names))), None)
+        names = names_of(kind, named, measured)
+        workload = next(filter(None, (find(api, name) for name in names)), None)
         if kind in named and workload is None:
             raise OptimizerUsageError(
                 "fleet.deployment",

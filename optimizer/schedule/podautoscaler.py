@@ -1,14 +1,16 @@
 """A schedule as AIBrix's PodAutoscaler takes it: ``spec.schedules[]``, one object per type.
 
 AIBrix takes a schedule's end as exclusive, wants its start before its end on the same day, no two
-that overlap, one time zone for all, and a maximum above 0. A day's last minute can't be in a
-schedule, since an end is 23:59 at most: there the autoscaler's own bounds hold.
+that overlap, one time zone for all, and a maximum above 0, so that 0 replicas are 0 to 1. A day's
+last minute can't be in a schedule, since an end is 23:59 at most: there the autoscaler's own bounds
+hold.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from optimizer.fleet.names import DeploymentName
 from optimizer.schedule.hours import DAY_HOURS
 from optimizer.schedule.schedule import DAYS, Schedule
 
@@ -19,28 +21,32 @@ _LAST = _DAY - 1
 
 
 def pod_autoscaler(
-    schedule: Schedule, name: str, *, namespace: str = "default", lead_s: float = 0.0
+    schedule: Schedule, kind: str, deployment: DeploymentName, *, lead_s: float = 0.0
 ) -> dict[str, Any]:
     """Return the PodAutoscaler of the deployment that a type is.
 
     Args:
         schedule: for every hour.
-        name: of the type, and of its deployment.
-        namespace: of the deployment.
+        kind: name of the type.
+        deployment: that runs it.
         lead_s: how long before an hour the replicas that it adds are started.
     """
-    minutes = by_minute([hour.replicas[name] for hour in schedule.hours], lead_s)
+    minutes = by_minute([hour.replicas[kind] for hour in schedule.hours], lead_s)
     at_midnight = max(minutes[_LAST::_DAY])
     return {
         "apiVersion": API_VERSION,
         "kind": "PodAutoscaler",
         "metadata": {
-            "name": f"podautoscaler-{name}",
-            "namespace": namespace,
+            "name": deployment.autoscaler,
+            "namespace": deployment.namespace,
             "labels": {"app.kubernetes.io/name": "aibrix"},
         },
         "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+            "scaleTargetRef": {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "name": deployment.name,
+            },
             "scalingStrategy": "KPA",
             "minReplicas": at_midnight,
             "maxReplicas": max(*minutes, 1),
@@ -49,7 +55,7 @@ def pod_autoscaler(
                     "metricSourceType": "domain",
                     "protocolType": "http",
                     "endpoint": OPTIMIZER,
-                    "path": f"/metrics/{namespace}/{name}",
+                    "path": f"/metrics/{deployment}",
                     "targetMetric": "vllm:deployment_replicas",
                     "targetValue": "100",
                 }

@@ -75,6 +75,20 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     assert goal.read_text() == "new"
 
 
+def test_a_target_is_checked_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for good in (tmp_path / "new", tmp_path / "file", tmp_path / "pipe", Path("/dev/stdout")):
+        documents.check_target(good)
+    for bad in (tmp_path, tmp_path / "missing" / "new", tmp_path / "file" / "new"):
+        with pytest.raises(ToolError) as before:
+            documents.check_target(bad)
+        with pytest.raises(ToolError) as then:
+            documents.write_text(bad, "")
+        assert (before.value.code, before.value.message) == (then.value.code, then.value.message)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "pipe"]
+
+
 def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

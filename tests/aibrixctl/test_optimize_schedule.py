@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import yaml
 from syrupy.assertion import SnapshotAssertion
 
 from aibrixctl import schemas
-from profiler.table import save
+from optimizer.schedule.podautoscaler import by_minute, schedules
+from profiler.table import load, save
 from tests.optimizer.problems import make_table
 
 Cli = Callable[..., Any]
@@ -62,6 +64,98 @@ def test_the_documents_and_the_manifest(cli_json: Cli) -> None:
     assert data["pod_autoscalers"]["small"]["spec"]["maxReplicas"] == peak
 
 
+def test_the_manifest_scales_the_deployments_that_were_measured(cli_json: Cli) -> None:
+    for name, where in (("small", "k8s:deployment/llama-s"), ("large", "k8s:deployment/b/llama")):
+        measured_in(name, where)
+    write = (*WORDS, "--manifest", "scalers.yaml")
+    body = cli_json(*write, "--namespace", "serving")
+    assert "schedule.namespace" not in {warning["code"] for warning in body["warnings"]}
+    assert scaled("scalers.yaml") == {
+        ("serving", "podautoscaler-llama-s", "llama-s", "/metrics/serving/llama-s"),
+        ("b", "podautoscaler-llama", "llama", "/metrics/b/llama"),
+    }
+    (warning,) = (w for w in cli_json(*write)["warnings"] if w["code"] == "schedule.namespace")
+    assert warning["message"].startswith("nothing says the namespace of llama-s:")
+    assert ("default", "podautoscaler-llama-s", "llama-s", "/metrics/default/llama-s") in scaled(
+        "scalers.yaml"
+    )
+    cli_json(*write, "--deployment", "small=x/s,large=l", "--namespace", "y")
+    assert {(place, name) for place, _, name, _ in scaled("scalers.yaml")} == {
+        ("x", "s"),
+        ("y", "l"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--deployment", "small=Bad_Name"), "fleet.name"),
+        (("--deployment", "small=a/b/c"), "fleet.name"),
+        (("--deployment", "small=llama,large=llama"), "fleet.twice"),
+        (("--deployment", "smal=llama"), "problem.unknown_type"),
+        (("--namespace", "bad.name"), "option.namespace"),
+        (("--namespace", "n" * 64), "option.namespace"),
+    ],
+)
+def test_refuses_what_kubernetes_can_not_have(
+    words: tuple[str, ...], code: str, cli_json: Cli
+) -> None:
+    body = cli_json(*WORDS, *words, "--manifest", "scalers.yaml")
+    assert (body["exit_code"], body["errors"][0]["code"]) == (2, code)
+    assert body["errors"][0]["hint"]
+    assert not Path("scalers.yaml").exists()
+
+
+def test_a_type_that_can_be_no_deployment_has_a_schedule_but_no_manifest(cli_json: Cli) -> None:
+    save(make_table("A_10", [[0.5, 0.35], [0.22, 0.125]]), "profiles/A_10.table.json")
+    body = cli_json(*WORDS)
+    assert set(body["data"]["pod_autoscalers"]) == {"small", "large"}
+    assert [w["target"] for w in body["warnings"] if w["code"] == "schedule.deployment"] == ["A_10"]
+    refused = cli_json(*WORDS, "--manifest", "scalers.yaml")
+    assert (refused["exit_code"], refused["errors"][0]["target"]) == (2, "A_10")
+
+
+@pytest.mark.parametrize("missing", ["--out", "--manifest"])
+def test_both_files_are_written_or_none(missing: str, cli_json: Cli) -> None:
+    there = {"--out": "--manifest", "--manifest": "--out"}[missing]
+    body = cli_json(*WORDS, there, "there", missing, "no-folder/file")
+    assert (body["exit_code"], body["errors"][0]["code"]) == (1, "file.unwritable")
+    assert not Path("there").exists()
+
+
+def test_help_says_what_a_schedule_of_none_allows(cli: Cli) -> None:
+    (entry,) = schedules(by_minute([0] * 24), "UTC")
+    bounds = f"minReplicas {entry['minReplicas']} and maxReplicas {entry['maxReplicas']}"
+    assert bounds in " ".join(cli("optimize", "schedule", "--help").out.split())
+
+
+def test_a_start_takes_no_longer_than_the_schedule(cli_json: Cli) -> None:
+    body = cli_json(*WORDS, "--startup", "1e9s")
+    assert (body["exit_code"], body["errors"][0]["code"]) == (2, "option.startup")
+    assert "expected 168h at most" in body["errors"][0]["message"]
+    assert cli_json(*WORDS, "--startup", "7d", "--switch-cost", "1")["exit_code"] == 0
+
+
+def measured_in(name: str, where: str) -> None:
+    """Let a table say that it was measured on a deployment."""
+    path = f"profiles/{name}.table.json"
+    table = load(path)
+    save(replace(table, provenance=replace(table.provenance, where=where)), path)
+
+
+def scaled(path: str) -> set[tuple[str, str, str, str]]:
+    """Return namespace, name, target and metric path of every PodAutoscaler in a manifest."""
+    return {
+        (
+            one["metadata"]["namespace"],
+            one["metadata"]["name"],
+            one["spec"]["scaleTargetRef"]["name"],
+            one["spec"]["metricsSources"][0]["path"],
+        )
+        for one in yaml.safe_load_all(Path(path).read_text())
+    }
+
+
 def test_a_dear_start_keeps_the_fleet(cli_json: Cli) -> None:
     cheap = cli_json(*WORDS, "--switch-cost", "0")["data"]
     dear = cli_json(*WORDS, "--switch-cost", "1000")["data"]
@@ -80,7 +174,10 @@ def test_limits_and_refusals(cli_json: Cli) -> None:
         (("--timezone", "Nowhere"), "schedule.timezone"),
         (("--workload", "redis://127.0.0.1"), "option.workload"),
         (("--time-limit", "0s"), "option.limit"),
+        (("--model", "foo"), "option.model"),
         (("--out-of-range", "x"), "option.out_of_range"),
+        (("--switch-cost", "inf"), "option.switch_cost"),
+        (("--switch-cost", "1e308"), "option.switch_cost"),
     ):
         body = cli_json(*WORDS, *words)
         assert (body["errors"][0]["code"], body["exit_code"]) == (code, 2)

@@ -52,12 +52,12 @@ def test_json_is_a_table_and_what_was_done(cli_json: Callable[..., Any]) -> None
     assert body["warnings"][0]["code"] == "profile.simulated"
 
 
-def test_two_targets_with_own_costs_and_types(cli_json: Callable[..., Any]) -> None:
+def test_targets_with_own_costs_and_types(cli_json: Callable[..., Any]) -> None:
     Path("own.toml").write_text("[accelerators.a10]\nprice_usd_per_hour = 0.5\n")
-    more = ("--target", "l20=sim:l20", "--cost", "l20=3", "--accelerators", "own.toml")
-    body = cli_json(*ONE, *more, "--out", "p")
+    more = ("--target", "l20=sim:l20", "--target", "h20=sim:h20", "--accelerators", "own.toml")
+    body = cli_json(*ONE, *more, "--cost", "l20=3,h20=2.5", "--out", "p")
     costs = {table["target"]: table["cost_usd_per_hour"] for table in body["data"]["tables"]}
-    assert costs == {"a10": 0.5, "l20": 3.0}
+    assert costs == {"a10": 0.5, "l20": 3.0, "h20": 2.5}
 
 
 def test_csv_has_one_line_per_cell(cli: Callable[..., Any]) -> None:

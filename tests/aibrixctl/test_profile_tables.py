@@ -187,9 +187,10 @@ def test_export_prints_exactly_the_document_without_out(cli: Callable[..., Any])
 
 
 def test_export_to_melange_joins_tables(cli: Callable[..., Any]) -> None:
-    outcome = cli("profile", "export", A10, L20, "--to", "melange", "--cost", "a10=1.01")
+    outcome = cli("profile", "export", A10, L20, "--to", "melange", "--cost", "a10=1.01,l20=2")
     info = json.loads(outcome.out)["gpu_info"]
     assert info["a10"] == {"cost": 1.01, "tputs": [[10.0, 4.25], [1.5, 0.0]]}
+    assert info["l20"]["cost"] == 2
     assert "Mélange divides" in outcome.err
 
 

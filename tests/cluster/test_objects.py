@@ -10,7 +10,7 @@ from cluster.devices import product_of
 from cluster.errors import ClusterUsageError
 from cluster.kinds import full_name
 from cluster.nodes import TAINT, complaints
-from cluster.objects import parse_name, split_name
+from cluster.objects import is_name, is_namespace, parse_name, split_name
 from cluster.pods import is_ready, trouble, why_not_ready
 from cluster.selectors import labels_text, selects, to_text
 
@@ -100,6 +100,18 @@ def test_a_full_name_is_taken_apart_again(name: str, placed: bool) -> None:
 def test_what_names_nothing_is_refused(text: str) -> None:
     with pytest.raises(ClusterUsageError, match=r"--redis-service is .*NAMESPACE"):
         parse_name(text, "--redis-service")
+
+
+def test_names_are_those_of_rfc_1123() -> None:
+    for text in ("a", "0", "a-b", "n" * 63):
+        assert is_namespace(text) and is_name(text)
+    for text in ("", "-a", "a-", "A", "a_b", "a\n", "é"):
+        assert not is_namespace(text) and not is_name(text)
+    assert is_name("a.b-c.d") and not is_namespace("a.b")
+    assert not is_namespace("n" * 64)
+    assert not is_name("a..b")
+    assert is_name(".".join(["n" * 63] * 3 + ["n" * 61]))
+    assert not is_name(".".join(["n" * 63] * 4))
 
 
 def test_a_selector_as_text() -> None:

@@ -28,6 +28,12 @@ def test_an_engine_has_no_price_until_one_is_given() -> None:
     assert (priced.cost_usd_per_hour, priced.gpus) == (2.5, 2)
 
 
+def test_costs_are_given_one_by_one_or_together() -> None:
+    texts = ["l20=http://10.0.0.7:8000", "a10=http://10.0.0.8:8000", "v=http://10.0.0.9:8000"]
+    priced = parse_targets(texts, costs=["l20=1.1, a10=$0.6", "v=2"])
+    assert [target.cost_usd_per_hour for target in priced] == [1.1, 0.6, 2.0]
+
+
 def test_a_price_is_no_part_of_what_was_measured() -> None:
     (list_price,) = parse_targets(["a10=sim:a10"])
     (own_price,) = parse_targets(["a10=sim:a10"], costs=["a10=9"])
@@ -51,6 +57,7 @@ def test_a_price_is_no_part_of_what_was_measured() -> None:
         (["a10=sim:a10"], {"costs": ["a01=1"]}, "names 'a01'"),
         (["a10=sim:a10"], {"costs": ["a10=free"]}, "cost of a10"),
         (["a10=sim:a10"], {"costs": ["a10=-1"]}, "cost of a10"),
+        (["a10=sim:a10"], {"costs": ["a10=1,"]}, "'' is not NAME=VALUE"),
         (["a10=sim:a10"], {"costs": ["a10"]}, "NAME=VALUE"),
         (["a=http://h"], {"gpus": ["a=0"]}, "whole number"),
         (["a=sim:a10x2"], {"gpus": ["a=4"]}, "contradict"),

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from cluster.api import Api
 from cluster.kinds import POD_AUTOSCALER
+from optimizer.fleet.names import DeploymentName
 from optimizer.schedule.podautoscaler import by_minute, pod_autoscaler, schedules
 from optimizer.schedule.schedule import DAYS, Cost, Hour, Schedule
 
+A10 = DeploymentName("serving", "llama-a10")
 RINGS = st.sampled_from([24, 168]).flatmap(
     lambda hours: st.lists(st.integers(0, 3), min_size=hours, max_size=hours)
 )
@@ -46,7 +48,7 @@ def bounds(spec: dict[str, Any], day: str, minute: int) -> tuple[int, int]:
 
 @given(RINGS, st.sampled_from([0, 300, 3600, 5000]))
 def test_every_minute_has_its_replicas(replicas: list[int], lead_s: int) -> None:
-    spec = pod_autoscaler(schedule_of(replicas), "a10", lead_s=lead_s)["spec"]
+    spec = pod_autoscaler(schedule_of(replicas), "a10", A10, lead_s=lead_s)["spec"]
     assert len({entry["name"] for entry in spec["schedules"]}) == len(spec["schedules"])
     for entry in spec["schedules"]:
         assert entry["startTime"] < entry["endTime"]
@@ -94,7 +96,7 @@ def test_aibrix_crd_takes_it() -> None:
     version = yaml.safe_load(text)["spec"]["versions"][0]
     schema = version["schema"]["openAPIV3Schema"]
     replicas = [h % 5 for h in range(168)]
-    made = pod_autoscaler(schedule_of(replicas, "Asia/Tokyo"), "a10", namespace="x", lead_s=300)
+    made = pod_autoscaler(schedule_of(replicas, "Asia/Tokyo"), "a10", A10, lead_s=300)
     again = yaml.safe_load(yaml.safe_dump(made))
     jsonschema.Draft202012Validator(_closed(schema)).validate(again)
     assert again == made
@@ -102,9 +104,9 @@ def test_aibrix_crd_takes_it() -> None:
 
 def test_a_cluster_keeps_every_field_of_it(api: Api) -> None:
     schedule = schedule_of([h % 5 for h in range(168)], "Asia/Tokyo")
-    made = pod_autoscaler(schedule, "a10", namespace=api.namespace, lead_s=300)
+    made = pod_autoscaler(schedule, "a10", DeploymentName(api.namespace, "llama-a10"), lead_s=300)
     api.apply(made)
-    assert api.get(POD_AUTOSCALER, "podautoscaler-a10")["spec"] == made["spec"]
+    assert api.get(POD_AUTOSCALER, "podautoscaler-llama-a10")["spec"] == made["spec"]
 
 
 def _closed(schema: Any) -> Any:
