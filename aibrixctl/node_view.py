@@ -34,9 +34,28 @@ class Scan:
     unsupported: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Work:
+    """What was done to the nodes, or would be.
+
+    Attributes:
+        marked: by node.
+        announced: nodes that were said to be changed next; none in a dry run.
+    """
+
+    marked: tuple[Marked, ...] = ()
+    announced: tuple[str, ...] = ()
+
+    @property
+    def untouched(self) -> tuple[str, ...]:
+        """The nodes that were announced and never reached."""
+        reached = {one.node for one in self.marked}
+        return tuple(name for name in self.announced if name not in reached)
+
+
 def result(
     scan: Scan,
-    marked: Sequence[Marked],
+    work: Work,
     stop: StopFlag,
     *,
     policy: Policy | None,
@@ -44,7 +63,11 @@ def result(
     undone: bool = False,
 ) -> Result:
     """Return what the command answers."""
-    errors = tuple(_errors(scan, marked, stop))
+    marked = work.marked
+    errors = tuple(_errors(scan, marked))
+    if stop.is_set():
+        writes = (policy is not None or undone) and not dry_run
+        errors = (_interrupted(scan, work, writes=writes, undone=undone), *errors)
     if stop.is_set():
         code = stop.exit_code
     elif any(one.error is not None and one.error.kind == "unreachable" for one in marked):
@@ -75,10 +98,21 @@ def result(
     )
 
 
-def _errors(scan: Scan, marked: Sequence[Marked], stop: StopFlag) -> Iterator[Problem]:
-    if stop.is_set():
-        text = f"stopped by a signal; {len(scan.reports)} of {len(scan.nodes)} nodes had answered"
-        yield Problem("interrupted", text)
+def _interrupted(scan: Scan, work: Work, *, writes: bool, undone: bool) -> Problem:
+    """Return how far a run got that a signal stopped: what had answered, what is as it was."""
+    answered = f"{len(scan.reports)} of {len(scan.nodes)} nodes had answered"
+    text = "stopped by a signal" + ("" if undone else f"; {answered}")
+    if writes and not any(one.changes for one in work.marked):
+        left = "nothing was changed"
+    elif work.untouched:
+        left = f"announced and not changed: {', '.join(work.untouched)}"
+    else:
+        return Problem("interrupted", text)
+    hint = "run it again: what is done is not written again"
+    return Problem("interrupted", f"{text}; {left}", hint=hint)
+
+
+def _errors(scan: Scan, marked: Sequence[Marked]) -> Iterator[Problem]:
     faulty = [report for report in scan.reports if report.faults]
     if faulty:
         codes = dict.fromkeys(fault.code for report in faulty for fault in report.faults)

@@ -81,10 +81,12 @@ def _status(body: bytes) -> dict[str, Any]:
 
 def _not_found(deed: "Deed", answer: dict[str, Any], where: str) -> NotFoundError:
     details = answer.get("details") or {}
-    if details.get("kind") == "namespaces" and deed.resource != "namespaces":
+    if details.get("kind") == "namespaces":
+        itself = deed.resource == "namespaces"
+        failed = "" if itself else f"cannot {deed.verb} {deed.resource}: "
         return NotFoundError(
             "cluster.no_namespace",
-            f"cannot {deed.verb} {deed.resource}: there is no namespace {details.get('name')}",
+            f"{failed}there is no namespace {details.get('name')}",
             hint="`kubectl get namespaces` lists those that there are; choose one with --namespace",
             target=details.get("name"),
         )

@@ -38,8 +38,8 @@ class Right:
 
     @property
     def cluster_wide(self) -> bool:
-        """Return whether a Role can't give it."""
-        return self.everywhere or not self.kind.namespaced
+        """Return whether a Role can't give it; a namespace itself is given within it."""
+        return self.everywhere or not (self.kind.namespaced or self.kind == kinds.NAMESPACE)
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class Needs:
 
 _AIBRIX = "aibrix-system"
 _EVENTS_OF_NODES = "default"
+_NAMESPACE = Right(kinds.NAMESPACE, ("get",))
+"""Tells an empty namespace from none."""
 _DELIVERS = Right(kinds.CONFIG_MAP, ("create", "patch"))
 _JOBS = (
     Right(kinds.JOB, ("create", "delete", "get", "list", "watch")),
@@ -113,6 +115,7 @@ NEEDS: dict[str, Needs] = {
             Right(kinds.STORM_SERVICE, ("get",)),
             Right(kinds.NODE, ("list",)),
             Right(kinds.POD, ("list",), everywhere=True),
+            _NAMESPACE,
         )
     ),
     "optimize apply": Needs(
@@ -170,9 +173,10 @@ NEEDS: dict[str, Needs] = {
                 kinds.POD,
             ),
             Right(kinds.NODE, ("list",)),
+            _NAMESPACE,
         )
     ),
-    "kv pools": Needs(_lists(kinds.KV_CACHE, kinds.POD, kinds.SERVICE)),
+    "kv pools": Needs((*_lists(kinds.KV_CACHE, kinds.POD, kinds.SERVICE), _NAMESPACE)),
     "kv doctor": Needs(
         (
             Right(kinds.KV_CACHE, ("get", "list"), everywhere=True),

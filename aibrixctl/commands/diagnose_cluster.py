@@ -14,7 +14,7 @@ from aibrixctl.signals import StopFlag, interruptible
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from aibrixctl.node_view import Scan
+    from aibrixctl.node_view import Scan, Work
     from cluster.api import Api
     from diagnose.nodes.changes import Marked
     from diagnose.nodes.mark import How, Policy
@@ -133,10 +133,10 @@ def cluster(
         if undo:
             return _undo(api, nodes, stop, dry_run=dry_run)
         scan = _scan(api, nodes, pods, parallel, stop)
-        marked = _apply(api, scan.reports, policy, stop, dry_run=dry_run)
+        work = _apply(api, scan.reports, policy, stop, dry_run=dry_run)
         from aibrixctl.node_view import result
 
-        return result(scan, marked, stop, policy=policy, dry_run=dry_run)
+        return result(scan, work, stop, policy=policy, dry_run=dry_run)
 
 
 def _policy(
@@ -245,26 +245,28 @@ def _apply(
     stop: StopFlag,
     *,
     dry_run: bool,
-) -> "tuple[Marked, ...]":
+) -> "Work":
     """Show what will be changed, as the server checks it, then change it."""
+    from aibrixctl.node_view import Work
     from diagnose.nodes.mark import mark
 
     if policy is None:
-        return ()
+        return Work()
     planned = _shown(mark(api, reports, policy, dry_run=True, stop=stop), dry_run=dry_run)
     if dry_run or any(one.error and one.error.kind == "unreachable" for one in planned):
-        return planned
-    return tuple(mark(api, reports, policy, stop=stop))
+        return Work(planned)
+    return Work(tuple(mark(api, reports, policy, stop=stop)), announced=_changing(planned))
 
 
 def _undo(api: "Api", selector: str, stop: StopFlag, *, dry_run: bool) -> Result:
-    from aibrixctl.node_view import Scan, result
+    from aibrixctl.node_view import Scan, Work, result
     from diagnose.nodes.undo import undo
 
-    marked = _shown(undo(api, selector, dry_run=True, stop=stop), dry_run=dry_run)
+    planned = _shown(undo(api, selector, dry_run=True, stop=stop), dry_run=dry_run)
+    work = Work(planned)
     if not dry_run:
-        marked = tuple(undo(api, selector, stop=stop))
-    return result(Scan(), marked, stop, policy=None, dry_run=dry_run, undone=True)
+        work = Work(tuple(undo(api, selector, stop=stop)), announced=_changing(planned))
+    return result(Scan(), work, stop, policy=None, dry_run=dry_run, undone=True)
 
 
 def _shown(marked: "Iterator[Marked]", *, dry_run: bool) -> "tuple[Marked, ...]":
@@ -274,3 +276,7 @@ def _shown(marked: "Iterator[Marked]", *, dry_run: bool) -> "tuple[Marked, ...]"
             session().reporter.say(f"{'would' if dry_run else 'will'} change {one.node}: {change}")
         planned.append(one)
     return tuple(planned)
+
+
+def _changing(planned: "tuple[Marked, ...]") -> tuple[str, ...]:
+    return tuple(one.node for one in planned if one.changes)

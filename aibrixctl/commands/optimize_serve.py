@@ -300,8 +300,11 @@ def _run(
 
     face = Face(loops, changed=remember)
 
+    stale: set[str] = set()
+
     def on_step(loop: "ModelLoop", decision: "Decision") -> None:
         face.beat_s = time.monotonic()
+        _tell_staleness(loop, stale)
         _tell(loop, decision)
         remember()
 
@@ -310,6 +313,23 @@ def _run(
         reporter.line(f"serving the plan of {names} at {url}")
         run(loops, stop, on_step=on_step, until_s=run_s)
     return url
+
+
+def _tell_staleness(loop: "ModelLoop", stale: set[str]) -> None:
+    """Say once when a model's plan becomes stale, and once when it no longer is.
+
+    Args:
+        loop: after its step.
+        stale: models that were stale before it; brought up to date.
+    """
+    problem, reporter = loop.standing.state.problem, session().reporter
+    if problem is None and loop.model in stale:
+        stale.discard(loop.model)
+        reporter.line(f"{loop.model}: no longer stale")
+    elif problem is not None and loop.model not in stale:
+        stale.add(loop.model)
+        kept = "there is no plan yet" if loop.standing.state.replicas is None else "the plan stays"
+        reporter.line(f"warning: {loop.model} is stale, {kept}: {problem}")
 
 
 def _tell(loop: "ModelLoop", decision: "Decision") -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from cluster import kinds, labels
 from cluster.api import Api, Where
 from cluster.errors import ForbiddenError, NotFoundError
+from cluster.namespaces import require_namespace
 from diagnose.fleet.members import Member, members
 from diagnose.fleet.pods import Pods, by_group
 from diagnose.fleet.workload import Block, Workload, workload_of
@@ -68,6 +69,7 @@ def survey(api: Api, namespace: Where = None) -> Fleet:
     too. Pods are read a page at a time, and a few fields of each are kept.
 
     Raises:
+        NotFoundError: there is no such namespace.
         ClusterError: the server refuses or fails.
     """
     unknown: list[str] = []
@@ -78,6 +80,8 @@ def survey(api: Api, namespace: Where = None) -> Fleet:
             found += sorted(map(workload_of, objects), key=lambda w: (w.namespace, w.name))
         except NotFoundError:
             unknown.append(kind.resource)
+    if not found:
+        require_namespace(api, namespace)
     notes = [f"the cluster has no {', '.join(unknown)}"] if unknown else []
     pods = by_group(api.list(kinds.POD, namespace)) if any(map(_has_pods, found)) else {}
     nodes: dict[str, Node] = {}

@@ -8,6 +8,7 @@ from cluster.api import Api, Where
 from cluster.errors import NotFoundError
 from cluster.kinds import KV_CACHE, POD, SERVICE
 from cluster.labels import KV_POOL, KV_ROLE
+from cluster.namespaces import require_namespace
 from kvpool.k8s.pods import PoolPod, parse_pod
 from kvpool.k8s.resources import CachePool, parse_pool
 
@@ -23,11 +24,12 @@ def list_pools(api: Api, namespace: Where = None) -> tuple[CachePool, ...]:
         namespace: one, ALL, or that of the connection.
 
     Raises:
-        NotFoundError: the cluster does not know such resources.
+        NotFoundError: the cluster does not know such resources, or has no such namespace.
         ClusterError: the server refuses or fails.
     """
     resources = list(api.list(KV_CACHE, namespace))
     if not resources:
+        require_namespace(api, namespace)
         return ()
     pods = _by_pool(api.list(POD, namespace, labels=KV_POOL))
     services = _by_pool(api.list(SERVICE, namespace, labels=_in_front()))

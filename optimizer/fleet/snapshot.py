@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.api import Api
+from cluster.namespaces import require_namespace
 from optimizer.fleet.capacity import Inventory, read_inventory
 from optimizer.fleet.workloads import Matched, match
 from optimizer.problem import GpuType
@@ -99,10 +100,13 @@ def read_snapshot(
 
     Raises:
         OptimizerUsageError: as ``match``.
+        NotFoundError: nothing was found, for there is no such namespace.
         ClusterError: the server refuses or fails.
     """
     given = given or {}
     matched = match(api, [kind.name for kind in types], model, named, measured)
+    if not (matched.of_type or matched.without_type):
+        require_namespace(api)
     asked = _open_accelerators(types, given)
     inventory = read_inventory(api, list(matched.of_type.values())) if asked else None
     found = {name: inventory.of(name).available for name in asked} if inventory else {}

@@ -1,6 +1,7 @@
 """``aibrixctl diagnose cluster`` against a real API server, every pod on GPUs of its own."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from cluster.access import Access, connect
 from cluster.api import Api, Object
 from cluster.kinds import CONFIG_MAP, JOB, NODE
 from cluster.watch import follow
+from diagnose.nodes.changes import Marked
+from diagnose.nodes.mark import mark
 from mockfail.state import Override
 from tests.kube import Server
 from tests.kube_nodes import Mocks, events, node, nodes, state_of
@@ -167,6 +170,46 @@ def test_a_signal_removes_the_jobs(
         assert (process.returncode, body["exit_code"], body["status"]) == (130, 130, "partial")
         assert body["data"]["nodes"] == []
         assert not left(api)
+
+
+@pytest.mark.usefixtures("pods")
+@pytest.mark.parametrize(
+    ("announcing", "said", "changed"),
+    [
+        (True, "3 of 3 nodes had answered; nothing was changed", []),
+        (
+            False,
+            "3 of 3 nodes had answered; announced and not changed: gpu-1, gpu-3",
+            ["gpu-2"],
+        ),
+    ],
+)
+def test_a_signal_before_the_changes_tells_what_was_announced_for_nothing(
+    at: tuple[str, ...],
+    mocks: Mocks,
+    cli_json: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    announcing: bool,
+    said: str,
+    changed: list[str],
+) -> None:
+    """The signal comes once all is announced, or after the first node is changed."""
+    mocks.set("gpu-2", LOST)
+
+    def interrupted(*args: Any, dry_run: bool = False, **options: Any) -> Iterator[Marked]:
+        for number, one in enumerate(mark(*args, dry_run=dry_run, **options)):
+            yield one
+            if announcing is dry_run and number == (2 if dry_run else 0):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("diagnose.nodes.mark.mark", interrupted)
+    body = cli_json("diagnose", "cluster", *at, "--apply", "cordon")
+    assert (body["exit_code"], body["status"]) == (130, "partial")
+    assert body["errors"][0]["message"] == f"stopped by a signal; {said}"
+    assert body["errors"][0]["hint"].startswith("run it again")
+    assert [one["node"] for one in body["data"]["changed"]] == changed
+    undone = cli_json("diagnose", "cluster", *at, "--undo")
+    assert [one["node"] for one in undone["data"]["changed"]] == changed
 
 
 def test_names_the_right_that_is_missing(

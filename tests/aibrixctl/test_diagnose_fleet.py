@@ -40,6 +40,15 @@ def test_what_blocks_is_shown_with_the_node(
     assert cli("diagnose", "fleet", *at, "-o", "csv").out.startswith("kind,namespace,name,")
 
 
+def test_a_namespace_that_is_not_there_is_not_a_healthy_one(
+    kube: Server, cli: Callable[..., Any], cli_json: Callable[..., Any]
+) -> None:
+    words = ("diagnose", "fleet", "--kubeconfig", str(kube.kubeconfig))
+    body = cli_json(*words, "-n", "nothere")
+    assert (body["exit_code"], body["errors"][0]["code"]) == (1, "cluster.no_namespace")
+    assert body["errors"][0]["message"] == "there is no namespace nothere"
+
+
 def test_rights_that_are_missing(
     kube: Server, api: Api, namespace: str, cli: Callable[..., Any], cli_json: Callable[..., Any]
 ) -> None:

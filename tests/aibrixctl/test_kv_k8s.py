@@ -139,6 +139,8 @@ def test_a_namespace_without_pools(
 ) -> None:
     assert cli("kv", "pools", *there).out == f"no KVCache resource in namespace {there[-1]}\n"
     assert cli_json("kv", "pools", *there)["data"] == {"pools": []}
+    body = cli_json("kv", "pools", *there[:-1], "nothere")
+    assert (body["exit_code"], body["errors"][0]["code"]) == (1, "cluster.no_namespace")
 
 
 def test_a_namespace_in_place_of_a_dry_run_is_told_apart(

@@ -62,6 +62,12 @@ def test_a_plan_without_gpus_says_so(cli: Cli, api: Api, reached: fleet.MakeNode
     assert "available a10: 0 GPUs = 0 on 0 nodes" in outcome.err
 
 
+def test_plans_nothing_for_a_namespace_that_is_not_there(cli: Cli, reached: fleet.MakeNode) -> None:
+    outcome = cli("optimize", "plan", *TABLES, "--current", "k8s", "-n", "nothere")
+    assert outcome.code == 1
+    assert "there is no namespace nothere" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -76,6 +76,11 @@ def await_text(url: str, text: str) -> str:
     raise AssertionError(f"{url} did not say {text!r}")
 
 
+def steps(url: str) -> int:
+    name = 'aibrixctl_optimizer_steps_total{model="m"} '
+    return int(get(f"{url}/metrics").partition(name)[2].split()[0])
+
+
 def ended(process: "subprocess.Popen[str]", signum: int) -> dict[str, Any]:
     process.send_signal(signum)
     out, _ = process.communicate(timeout=30)
@@ -114,6 +119,29 @@ def test_traffic_doubles_redis_goes_away_and_the_service_restarts(tmp_path: Path
         assert "} 200\n" in get(f"{url}/metrics/prod/coder-l20")
         await_text(f"{url}/readyz", '"status": "stale"')
         ended(process, signal.SIGINT)
+
+
+def test_a_loss_is_told_once_and_so_is_its_end(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server, redis.Redis(port=server.port) as client:
+        publish(client, "m", "coder-l20", 1.0, 1.0)
+        traffic(client, "m", 80)
+        at = ("--profiles", server.url, "--workload", server.url, "--headroom", "0%")
+        with serving(*at, "--interval", "0.1s") as (url, process):
+            await_text(f"{url}/readyz", '"status": "ok"')
+            client.config_set("requirepass", "locked")
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await_text(f"{url}/readyz", '"status": "stale"')
+            enough = steps(url) + 3
+            while steps(url) < enough:
+                time.sleep(0.05)
+            client.config_set("requirepass", "")
+            await_text(f"{url}/readyz", '"status": "ok"')
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=30)
+    told = [line for line in err.splitlines() if "stale" in line]
+    assert len(told) == 2, err
+    assert told[0].startswith("warning: m is stale, the plan stays: ")
+    assert told[1] == "m: no longer stale"
 
 
 def test_serving_goes_on_where_its_memory_can_no_longer_be_written(tmp_path: Path) -> None:

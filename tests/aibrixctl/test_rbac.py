@@ -33,6 +33,8 @@ from ..profiler.in_cluster_objects import add_pod, create, deployment, service
 from ..profiler.sim.served import MODEL, running
 
 Cli = Callable[..., Any]
+Asked = tuple[Deed, int]
+"""What was asked for, and the HTTP status of the answer."""
 RARE = {
     ("get", "jobs.batch"),  # after a creation that got no answer
     ("list", "events"),  # where no pod of a Job appears
@@ -53,14 +55,15 @@ SOURCES = [
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Deed]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
     """All that is asked of the cluster in this process, by tests too."""
-    deeds: list[Deed] = []
+    deeds: list[Asked] = []
     original = Transport._tried
 
     def tried(self: Transport, deed: Deed, *more: Any, **options: Any) -> Any:
-        deeds.append(deed)
-        return original(self, deed, *more, **options)
+        response = original(self, deed, *more, **options)
+        deeds.append((deed, response.status))
+        return response
 
     monkeypatch.setattr(Transport, "_tried", tried)
     return deeds
@@ -69,9 +72,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Deed]:
 class Account:
     """The service account of one command, and what it was used for."""
 
-    def __init__(self, kube: Server, api: Api, cli: Cli, asked: list[Deed], command: str):
-        self._api, self._cli, self._asked, self._command = api, cli, asked, command
-        printed = cli("rbac", "print", "--for", command, "-n", api.namespace)
+    def __init__(self, kube: Server, api: Api, cli: Cli, asked: list[Asked], *words: str):
+        self._api, self._cli, self._asked, command = api, cli, asked, words[0]
+        self._command = command
+        printed = cli("rbac", "print", "--for", *words, "-n", api.namespace)
         assert printed.code == 0, printed.err
         for manifest in yaml.safe_load_all(printed.out):
             place = manifest["metadata"].get("namespace")
@@ -89,7 +93,8 @@ class Account:
         outcome = self._cli(*words, "--kubeconfig", str(self.file))
         assert outcome.code in codes, outcome.err
         assert "may not" not in outcome.err + outcome.out
-        used = {(deed.verb, deed.resource) for deed in self._asked[before:]}
+        assert not [deed for deed, status in self._asked[before:] if status == 403]
+        used = {(deed.verb, deed.resource) for deed, _ in self._asked[before:]}
         # Server-side apply is a patch that RBAC takes for a creation where there is nothing yet.
         self._used |= used | {("create", what) for verb, what in used if verb == "patch"}
         return outcome
@@ -102,6 +107,9 @@ class Account:
             for verb in right.verbs
         }
         assert granted - self._used <= RARE
+
+
+MakeAccount = Callable[..., Account]
 
 
 @pytest.fixture
@@ -117,8 +125,8 @@ def planned(api: Api) -> Iterator[fleet.MakeNode]:
 
 
 @pytest.fixture
-def account(kube: Server, api: Api, cli: Cli, asked: list[Deed]) -> Callable[[str], Account]:
-    return lambda command: Account(kube, api, cli, asked, command)
+def account(kube: Server, api: Api, cli: Cli, asked: list[Asked]) -> MakeAccount:
+    return lambda *words: Account(kube, api, cli, asked, *words)
 
 
 def test_every_command_is_accounted_for() -> None:
@@ -155,11 +163,21 @@ def test_json_lists_the_same(cli_json: Cli) -> None:
     assert ("ClusterRoleBinding", "ops-eyes") in names
 
 
-def test_diagnose_fleet(api: Api, account: Callable[[str], Account]) -> None:
-    api.create(fleet.deployment("a10", 1))
+def test_diagnose_fleet(api: Api, account: MakeAccount) -> None:
     observer = account("diagnose fleet")
+    observer.run("diagnose", "fleet")
+    api.create(fleet.deployment("a10", 1))
     observer.run("diagnose", "fleet", codes=(0, 10))
     observer.has_no_idle_right()
+
+
+@pytest.mark.parametrize("command", ["diagnose fleet", "kv pools"])
+def test_rights_everywhere_tell_an_empty_namespace_from_none(
+    command: str, account: MakeAccount
+) -> None:
+    observer = account(command, "--all-namespaces")
+    outcome = observer.run(*command.split(), "-n", "nothere", codes=(1,))
+    assert "there is no namespace nothere" in outcome.err
 
 
 @pytest.mark.parametrize("command", ["diagnose cluster", "diagnose cluster --apply"])
@@ -168,7 +186,7 @@ def test_diagnose_cluster(
     kube: Server,
     api: Api,
     tmp_path: Path,
-    account: Callable[[str], Account],
+    account: MakeAccount,
 ) -> None:
     operator = account(command)
     mocks = Mocks(tmp_path / "mocks")
@@ -194,10 +212,11 @@ def test_diagnose_cluster(
 
 
 @requires_redis
-def test_kv(api: Api, tmp_path: Path, account: Callable[[str], Account]) -> None:
+def test_kv(api: Api, tmp_path: Path, account: MakeAccount) -> None:
     with redis_server(tmp_path) as server, world_of(api, server.port) as world:
-        world.build(metadata=world.external).status("kv-1", f"{world.net}.2", ready=False)
         lister = account("kv pools")
+        lister.run("kv", "pools")
+        world.build(metadata=world.external).status("kv-1", f"{world.net}.2", ready=False)
         lister.run("kv", "pools")
         lister.has_no_idle_right()
         doctor = account("kv doctor")
@@ -205,24 +224,19 @@ def test_kv(api: Api, tmp_path: Path, account: Callable[[str], Account]) -> None
         doctor.has_no_idle_right()
 
 
-def test_optimize_plan(
-    api: Api, account: Callable[[str], Account], planned: fleet.MakeNode
-) -> None:
+def test_optimize_plan(api: Api, account: MakeAccount, planned: fleet.MakeNode) -> None:
     planned("NVIDIA-A10", 64)
     planned("NVIDIA-L20", 64)
-    api.create(fleet.deployment("a10", 2))
     planner = account("optimize plan")
-    planner.run(
-        *("optimize", "plan", "--profiles", "profiles", "--workload", "trace.csv"),
-        *("--rate", "30", "--current", "k8s"),
-    )
+    words = ("--profiles", "profiles", "--workload", "trace.csv", "--rate", "30")
+    planner.run("optimize", "plan", *words, "--current", "k8s")
+    api.create(fleet.deployment("a10", 2))
+    planner.run("optimize", "plan", *words, "--current", "k8s")
     planner.has_no_idle_right()
 
 
 @pytest.mark.parametrize("target", ["deployment", "stormservice", "podautoscaler"])
-def test_optimize_apply(
-    target: str, kube: Server, api: Api, account: Callable[[str], Account]
-) -> None:
+def test_optimize_apply(target: str, kube: Server, api: Api, account: MakeAccount) -> None:
     make = fleet.storm_service if target == "stormservice" else fleet.deployment
     api.create(make("a10", 0))
     if target == "podautoscaler":
@@ -244,7 +258,7 @@ def test_optimize_apply(
     applier.has_no_idle_right()
 
 
-def test_optimize_doctor(api: Api, account: Callable[[str], Account]) -> None:
+def test_optimize_doctor(api: Api, account: MakeAccount) -> None:
     api.create(fleet.deployment("a10", 2))
     doctor = account("optimize doctor")
     doctor.run("optimize", "doctor", codes=(3, 10))
@@ -263,7 +277,7 @@ def test_profile_load(
     kube: Server,
     api: Api,
     tmp_path: Path,
-    account: Callable[[str], Account],
+    account: MakeAccount,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("profiler.load.health.FLOOR_MS", 10_000.0)

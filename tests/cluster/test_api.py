@@ -28,6 +28,7 @@ from cluster.kinds import (
     POD_AUTOSCALER,
     Kind,
 )
+from cluster.namespaces import require_namespace
 from cluster.transport import Limits
 from tests.kube import Server
 
@@ -118,8 +119,20 @@ def test_a_missing_namespace_is_what_is_said_to_be_missing(api: Api) -> None:
     body["metadata"]["namespace"] = "nowhere"
     with pytest.raises(NotFoundError, match="create configmaps: there is no namespace nowhere"):
         api.create(body)
-    with pytest.raises(NotFoundError, match="there is no namespaces nowhere"):
+    with pytest.raises(NotFoundError, match=r"^there is no namespace nowhere"):
         api.get(NAMESPACE, "nowhere")
+
+
+def test_nothing_in_a_namespace_that_is_not_there_is_no_answer(
+    kube: Server, api: Api, namespace: str
+) -> None:
+    assert not list(api.list(CONFIG_MAP, "nowhere"))
+    with pytest.raises(NotFoundError, match=r"^there is no namespace nowhere"):
+        require_namespace(api, "nowhere")
+    require_namespace(api)
+    require_namespace(api, ALL)
+    with connect(Access(str(kube.account(api, "blind", [], namespace)))) as blind:
+        require_namespace(blind, "nowhere")
 
 
 def test_lists_page_by_page(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
