@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from accelerators.errors import ToolError
 from aibrixctl.diagnose_view import STYLES, draw_finding
 from aibrixctl.exit_codes import ExitCode
 from aibrixctl.result import Problem, Result
@@ -27,11 +28,13 @@ class Scan:
         nodes: that were to be diagnosed.
         reports: of those that were.
         unsupported: nodes whose accelerators no check knows.
+        left_behind: why Jobs of it may be left; None where all are removed.
     """
 
     nodes: tuple[Node, ...] = ()
     reports: tuple[NodeReport, ...] = ()
     unsupported: tuple[str, ...] = ()
+    left_behind: ToolError | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ def _errors(scan: Scan, marked: Sequence[Marked]) -> Iterator[Problem]:
 
 
 def _warnings(scan: Scan) -> Iterator[Problem]:
+    if scan.left_behind is not None:
+        yield Problem.of(scan.left_behind)
     simulated = [report.node for report in scan.reports if report.simulated]
     if simulated:
         text = f"mocks were diagnosed, not the hardware, on {', '.join(simulated)}"

@@ -14,6 +14,7 @@ from aibrixctl.signals import StopFlag, interruptible
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from accelerators.errors import ToolError
     from aibrixctl.node_view import Scan, Work
     from cluster.api import Api
     from diagnose.nodes.changes import Marked
@@ -207,6 +208,7 @@ def _pods(
 
 def _scan(api: "Api", selector: str, pods: "PodOptions", parallel: int, stop: StopFlag) -> "Scan":
     from aibrixctl.node_view import Scan
+    from cluster.errors import LeftBehindError
     from diagnose.errors import NoAcceleratorError
     from diagnose.nodes.node import read
     from diagnose.nodes.scan import scan
@@ -224,13 +226,18 @@ def _scan(api: "Api", selector: str, pods: "PodOptions", parallel: int, stop: St
         )
     reporter, reports = session().reporter, []
     reporter.detail(f"{len(nodes)} nodes, at most {parallel} at a time")
+    left_behind: ToolError | None = None
     reading = scan(api, nodes, pods, parallel=parallel, stop=stop, waiting=_tell_waiting)
     with reporter.progress("diagnosing", len(nodes)) as bar, closing(reading):
-        for report in reading:
-            reports.append(report)
-            bar.update(len(reports), text=f"{report.node}: {report.verdict}")
+        try:
+            for report in reading:
+                reports.append(report)
+                bar.update(len(reports), text=f"{report.node}: {report.verdict}")
+        except LeftBehindError as error:
+            left_behind = error
     reports.sort(key=lambda one: one.node)
-    return Scan(tuple(nodes), tuple(reports), tuple(n.name for n in found if not n.families))
+    unsupported = tuple(node.name for node in found if not node.families)
+    return Scan(tuple(nodes), tuple(reports), unsupported, left_behind)
 
 
 def _tell_waiting(found: "Mapping[str, str]") -> None:
@@ -253,8 +260,11 @@ def _apply(
     if policy is None:
         return Work()
     planned = _shown(mark(api, reports, policy, dry_run=True, stop=stop), dry_run=dry_run)
-    if dry_run or any(one.error and one.error.kind == "unreachable" for one in planned):
+    if dry_run:
         return Work(planned)
+    refused = tuple(one for one in planned if one.error and one.error.kind == "unreachable")
+    if refused:
+        return Work(refused, announced=_changing(planned))
     return Work(tuple(mark(api, reports, policy, stop=stop)), announced=_changing(planned))
 
 

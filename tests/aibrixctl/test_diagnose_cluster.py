@@ -223,6 +223,36 @@ def test_names_the_right_that_is_missing(
     assert re.search("may not (list|create) jobs.batch", outcome.err)
 
 
+@pytest.mark.usefixtures("pods")
+def test_what_was_found_and_announced_is_told_where_rights_end(
+    kube: Server, api: Api, namespace: str, mocks: Mocks, cli_json: Callable[..., dict[str, Any]]
+) -> None:
+    """The account may not delete Jobs, nor patch the second of two sick nodes."""
+    for name in NAMES[:2]:
+        mocks.set(name, LOST)
+    groups = ["", "batch"]
+    rules: list[Object] = [
+        {"apiGroups": groups, "resources": ["*"], "verbs": ["create", "get", "list", "watch"]},
+        {
+            "apiGroups": [""],
+            "resources": ["nodes", "nodes/status"],
+            "resourceNames": ["gpu-1"],
+            "verbs": ["patch"],
+        },
+    ]
+    file = kube.account(api, "looker", rules, namespace)
+    at = ("--kubeconfig", str(file), "-n", namespace, "--max-unavailable", "3")
+    body = cli_json("diagnose", "cluster", *at, "--apply", "cordon")
+    assert [one["verdict"] for one in body["data"]["nodes"]] == ["faults", "faults", "healthy"]
+    (behind,) = [one for one in body["warnings"] if one["code"] == "cluster.left_behind"]
+    assert "may not delete jobs.batch" in behind["message"]
+    assert f"kubectl -n {namespace} delete jobs,configmaps -l aibrixctl/run=" in behind["hint"]
+    # Nothing was written, and nothing is said to have been.
+    assert [(one["node"], one["changes"]) for one in body["data"]["changed"]] == [("gpu-2", [])]
+    assert body["exit_code"] == 13
+    assert not api.get(NODE, "gpu-1")["spec"].get("unschedulable")
+
+
 def test_a_pod_has_no_more_than_it_needs(
     kube: Server, api: Api, namespace: str, at: tuple[str, ...]
 ) -> None:
