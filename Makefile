@@ -25,7 +25,7 @@ lint:
 
 # What can't be installed is said, and its tests are skipped with the reason.
 test-real: $(STAMP)/dev $(STAMP)/native $(STAMP)/system $(STAMP)/kube real-environments
-	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m real
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -o faulthandler_timeout=3600 -m real
 
 real-environments: $(STAMP)/dev
 	@$(BIN)/python -m tests.real.environments

@@ -80,8 +80,10 @@ class Server:
         while self.commands and not (self.folder / "certs/apiserver.crt").exists():
             assert all(process.poll() is None for process in self.running), self.logs()
             time.sleep(0.05)
+        deadline_s = time.monotonic() + 180
         with connect(self.access, PATIENT) as api:
             while True:
+                assert time.monotonic() < deadline_s, self.logs()
                 assert all(process.poll() is None for process in self.running), self.logs()
                 try:
                     api.transport.request(Deed("get", "readyz"), "GET", "/apis/apps/v1")

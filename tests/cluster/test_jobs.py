@@ -126,8 +126,13 @@ def test_what_pods_have_when_they_are_recalled_still_comes_back(
         spec("c", deadline_s=600),
     ]
 
+    def serves_by_now() -> bool:
+        output = node.outputs.get("a")
+        return output is not None and output.exists() and "http://" in output.read_text()
+
     def stop_when_it_serves() -> None:
-        while "a" not in node.outputs or "http://" not in node.outputs["a"].read_text():
+        deadline = time.monotonic() + 120
+        while not serves_by_now() and time.monotonic() < deadline:
             time.sleep(0.05)
         stop.set()
 
