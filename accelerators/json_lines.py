@@ -58,8 +58,12 @@ class JsonLines:
             os.ftruncate(self._file, 0)
 
     def remove(self) -> None:
-        """Take the file away; whoever opened it meanwhile can't lock it any more."""
-        self.path.unlink(missing_ok=True)
+        """Take the file away; whoever opened it meanwhile can't lock it any more.
+
+        A device or a pipe stays.
+        """
+        if self._regular:
+            self.path.unlink(missing_ok=True)
 
     def read(self) -> Iterator[dict[str, Any]]:
         """Cut a torn last line off the file and yield the others.

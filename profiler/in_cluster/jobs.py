@@ -152,8 +152,8 @@ class LoadJobs:
 
 
 def _load(config: LoadConfig) -> str:
-    """Return the document of a load as a word of a command."""
-    text = json.dumps(load_to_json(config), sort_keys=True)
+    """Return the document of a load as a word of a command, in which Kubernetes expands ``$``."""
+    text = json.dumps(load_to_json(config), sort_keys=True).replace("$", r"\u0024")
     if len(text.encode()) > _LONGEST_LOAD_BYTES:
         raise ProfilerUsageError(
             "load.too_long",

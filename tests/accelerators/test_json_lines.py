@@ -1,6 +1,7 @@
 """Journals that are cut short, contended, and on a disk that is full."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -110,6 +111,14 @@ def test_a_device_is_shared_and_may_be_full() -> None:
         with pytest.raises(ToolError) as caught:
             lines.append({})
     assert caught.value.code == "file.disk_full"
+
+
+def test_a_pipe_is_never_taken_away(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "j")
+    with JsonLines(tmp_path / "j") as lines:
+        assert list(lines.read()) == []
+        lines.remove()
+    assert (tmp_path / "j").is_fifo()
 
 
 def test_lines_of_several_threads_stay_whole(tmp_path: Path) -> None:

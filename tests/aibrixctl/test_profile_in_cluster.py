@@ -84,8 +84,9 @@ def left(api: Api) -> list[str]:
 def test_two_pods_send_one_load(
     cli_json: Cli, api: Api, engine: int, reach: tuple[str, ...], pods: Pods
 ) -> None:
+    # A kubelet puts variables in place of $(NAME), and $ in place of $$.
     with pods() as node:
-        body = cli_json(*load("--shards", "2", *reach))
+        body = cli_json(*load("--shards", "2", "--extra-body", '{"user": "$(HOME)$$"}', *reach))
     data = body["data"]
     assert data["requests"]["completed"] == 40, body
     assert (data["shards"], data["lost_shards"], data["complete"]) == (2, [], True)
@@ -95,7 +96,17 @@ def test_two_pods_send_one_load(
     assert (data["engine"]["target"], data["engine"]["via"]) == ("k8s:deployment/l20", "job")
     assert any("pod l20-1, 1 of 1 of l20, was asked directly" in note for note in data["notes"])
     assert len(node.jobs) == 2
+    for job in node.jobs.values():
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        assert "$" not in "".join(container["command"])
     assert not left(api)
+
+
+def test_a_load_that_is_no_word_of_a_command_is_refused(
+    cli_json: Cli, engine: int, reach: tuple[str, ...]
+) -> None:
+    body = cli_json(*load("--extra-body", json.dumps({"user": "x" * 100_000}), *reach))
+    assert (body["exit_code"], body["errors"][0]["code"]) == (2, "load.too_long")
 
 
 @pytest.mark.parametrize(
