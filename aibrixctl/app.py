@@ -21,8 +21,8 @@ from aibrixctl.tree import TREE, LazyGroup, attach, leaves, path_of, without_var
 
 PROGRAM = "aibrixctl"
 COMPLETION = "_AIBRIXCTL_COMPLETE"
-_NAMES = {ExitCode.SIGINT: "SIGINT", ExitCode.SIGTERM: "SIGTERM"}
 """Set by a shell that asks for completions; see ``aibrixctl completion``."""
+_NAMES = {ExitCode.SIGINT: "SIGINT", ExitCode.SIGTERM: "SIGTERM"}
 
 
 def _print_version(wanted: bool) -> None:

@@ -35,14 +35,10 @@ def raise_interrupted(signum: int, frame: FrameType | None) -> None:
     raise Interrupted(_CODES[signal.Signals(signum)])
 
 
-def _silent(code: ExitCode) -> None:
-    pass
+_last_words: Callable[[ExitCode], object] | None = None
 
 
-_last_words: Callable[[ExitCode], object] = _silent
-
-
-def install(last_words: Callable[[ExitCode], object] = _silent) -> None:
+def install(last_words: Callable[[ExitCode], object]) -> None:
     """Make both signals unwind to the entry point until a command takes them over.
 
     Args:
@@ -58,7 +54,8 @@ def _end_at_once(code: ExitCode) -> NoReturn:
     for signum in _CODES:  # A third one does not wait for a full pipe either.
         signal.signal(signum, signal.SIG_DFL)
     try:
-        _last_words(code)
+        if _last_words is not None:
+            _last_words(code)
     finally:
         os._exit(code)
 
