@@ -86,8 +86,8 @@ class Rollout:
         except StoppedError as error:
             return self._report("stopped", error)
         except ToolError as error:
-            if isinstance(error, ClusterUnreachableError) and not isinstance(error, ForbiddenError):
-                return self._report("stopped" if self._stop.is_set() else "failed", error)
+            if _is_away(error):
+                return self._failed(error)
             self._tell(f"going back: {error.message}")
             self._journal.undo(error.message)
             return replace(self.back(), error=error)
@@ -104,9 +104,14 @@ class Rollout:
         except StoppedError as error:
             return self._report("stopped", error)
         except ToolError as error:
-            return self._report("stopped" if self._stop.is_set() else "failed", error)
+            return self._failed(error)
         self._journal.end("undone")
         return self._report("undone")
+
+    def _failed(self, error: ToolError) -> Report:
+        """Return the report of an error; a server that was not waited for is a stop."""
+        stopped = self._stop.is_set() and _is_away(error)
+        return self._report("stopped" if stopped else "failed", error)
 
     def _report(self, outcome: Outcome, error: ToolError | None = None) -> Report:
         return Report(outcome, frozenset(self._done), error, tuple(self._left))
@@ -198,6 +203,10 @@ class Rollout:
                 )
             if waiting:
                 self._stop.wait(self._patience.glance_s)
+
+
+def _is_away(error: ToolError) -> bool:
+    return isinstance(error, ClusterUnreachableError) and not isinstance(error, ForbiddenError)
 
 
 def _ready(workload: Object) -> int:
