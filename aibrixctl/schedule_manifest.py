@@ -54,20 +54,6 @@ def deployments(
     return found, tuple(said)
 
 
-def check_namespace(namespace: str | None) -> None:
-    """Raise UsageError for a namespace that Kubernetes can't have."""
-    from accelerators.errors import UsageError
-    from cluster.objects import is_namespace
-
-    if namespace is not None and not is_namespace(namespace):
-        raise UsageError(
-            "option.namespace",
-            f"--namespace is {namespace!r}; no namespace can be called that",
-            hint="names of namespaces are of a-z, 0-9 and -, 63 at most",
-            target="--namespace",
-        )
-
-
 def _assumed(found: "Mapping[str, DeploymentName]") -> list[Message]:
     names = [deployment.name for deployment in found.values() if deployment.assumed]
     if not names:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import ClusterUnreachableError, ClusterUsageError
-from cluster.objects import is_namespace
+from cluster.objects import check_namespace
 from cluster.transport import Limits, Transport
 
 if TYPE_CHECKING:
@@ -63,13 +63,8 @@ def connect(access: Access | None = None, limits: Limits | None = None) -> "Iter
     from cluster.api import Api
 
     access = access or Access()
-    if access.namespace and not is_namespace(access.namespace):
-        raise ClusterUsageError(
-            "cluster.name",
-            f"--namespace is {access.namespace!r}; no namespace can be called that",
-            hint="names of namespaces are of a-z, 0-9 and -",
-            target="--namespace",
-        )
+    if access.namespace:
+        check_namespace(access.namespace)
     configuration, namespace = _configuration(access)
     transport = Transport(configuration, limits or Limits())
     try:

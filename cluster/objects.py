@@ -10,8 +10,6 @@ _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _NAMESPACE = re.compile(_LABEL)
 _LONGEST = 253
-_PART = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
-_NAME = re.compile(rf"((?P<namespace>{_PART})/)?(?P<name>{_PART})")
 Conditions = Mapping[str, Mapping[str, Any]]
 
 
@@ -40,10 +38,23 @@ def is_name(text: str) -> bool:
     return len(text) <= _LONGEST and _SUBDOMAIN.fullmatch(text) is not None
 
 
+def check_namespace(text: str) -> None:
+    """Raise ClusterUsageError where no namespace can be called so."""
+    if not is_namespace(text):
+        raise ClusterUsageError(
+            "cluster.name",
+            f"--namespace is {text!r}; no namespace can be called that",
+            hint="names of namespaces are of a-z, 0-9 and -, 63 at most",
+            target="--namespace",
+        )
+
+
 def split_name(text: str) -> tuple[str | None, str] | None:
     """Return the namespace, where one is given, and the name of ``[NAMESPACE/]NAME``; else None."""
-    match = _NAME.fullmatch(text)
-    return None if match is None else (match["namespace"], match["name"])
+    place, slash, name = text.rpartition("/")
+    if not is_name(name) or (slash and not is_namespace(place)):
+        return None
+    return place or None, name
 
 
 def parse_name(text: str, option: str) -> tuple[str | None, str]:

@@ -145,6 +145,7 @@ def schedule(
     from aibrixctl.plan_cluster import assigned
     from aibrixctl.plan_inputs import RedisChoice, load_sources, of_one_model
     from aibrixctl.redis_access import is_redis, redis_password
+    from cluster.objects import check_namespace
     from optimizer.schedule.schedule import make_schedule
 
     share = quantities.fraction("--gap", gap)
@@ -160,7 +161,8 @@ def schedule(
     startup_s = quantities.duration("--startup", startup)
     _check_switch_cost(switch_cost)
     named = assigned("--deployment", deployment)
-    manifests.check_namespace(namespace)
+    if namespace is not None:
+        check_namespace(namespace)
     for path in filter(None, (out, manifest)):
         documents.check_target(path)
     choice = RedisChoice(model, None, redis_password(password_file))

@@ -93,8 +93,8 @@ def test_the_manifest_scales_the_deployments_that_were_measured(cli_json: Cli) -
         (("--deployment", "small=a/b/c"), "fleet.name"),
         (("--deployment", "small=llama,large=llama"), "fleet.twice"),
         (("--deployment", "smal=llama"), "problem.unknown_type"),
-        (("--namespace", "bad.name"), "option.namespace"),
-        (("--namespace", "n" * 64), "option.namespace"),
+        (("--namespace", "bad.name"), "cluster.name"),
+        (("--namespace", "n" * 64), "cluster.name"),
     ],
 )
 def test_refuses_what_kubernetes_can_not_have(
